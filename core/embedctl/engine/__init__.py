@@ -1,0 +1,5 @@
+"""The engine: it alone wires the parts together."""
+
+from embedctl.engine.facade import EngineFacade, JobHandle
+
+__all__ = ["EngineFacade", "JobHandle"]

@@ -1,0 +1,186 @@
+"""The one door to embedctl: what the console, the command line and the service may ask for.
+
+`Engine` fulfils it in this process. Anything that answers these calls can stand in for it (a test's
+scripted engine; later a client of a running service).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from embedctl.events import Subscriber
+from embedctl.paths import Paths
+from embedctl.records import (
+    BackendName,
+    BackendStatus,
+    EmbedResult,
+    Event,
+    Finding,
+    JobUpdate,
+    ModelStatus,
+    Run,
+    RunComparison,
+    RunSummary,
+    Status,
+    SwitchPlan,
+)
+from embedctl.series import History
+from embedctl.settings import Settings
+
+
+class JobHandle(Protocol):
+    """A job that was started. Its progress is also published as `JobChanged`."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def update(self) -> JobUpdate:
+        """Where it stands now."""
+
+    def cancel(self) -> None:
+        """Ask it to stop. Returns at once."""
+
+    def wait(self, timeout: float | None = None) -> JobUpdate:
+        """Wait for its end and return the last update; never raises for a job that failed.
+
+        Raises:
+            TimeoutError: It still runs after `timeout` seconds.
+        """
+
+
+class EngineFacade(Protocol):
+    """Calls marked [slow] may take long or touch disk or network: not for a screen's own thread."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def paths(self) -> Paths: ...
+
+    def status(self) -> Status:
+        """The whole state at this moment; never blocks, never raises."""
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Receive every message (`embedctl.events`) on the publisher's thread; call the result to stop."""
+
+    # Embedding
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        backend: BackendName | None = None,
+        batch_size: int | None = None,
+        normalize: bool = True,
+        timeout: float | None = None,
+    ) -> EmbedResult:
+        """[slow] Embed texts with the active backend, or the one named; it is loaded first if need be.
+
+        Raises:
+            BackendError: No vector could be had; the error says why and what to do.
+        """
+
+    # Backends
+
+    def refresh(self) -> tuple[BackendStatus, ...]:
+        """[slow] Look at every backend again."""
+
+    def load(self, backend: BackendName) -> JobHandle:
+        """Load a backend beside whatever is loaded. Result: `LoadReport`."""
+
+    def unload(self, backend: BackendName) -> JobHandle:
+        """Unload a backend and wait until its memory is back."""
+
+    def plan_switch(self, target: BackendName, *, keep_both: bool | None = None) -> SwitchPlan:
+        """[slow] What `switch` would do. Obstacles are in the plan, not raised."""
+
+    def switch(self, target: BackendName, *, keep_both: bool | None = None) -> JobHandle:
+        """Make `target` the active backend without losing a request. Result: `SwitchReport`.
+
+        `keep_both=None` follows the setting `engine.unload_after_switch`.
+        """
+
+    # Models
+
+    def model(self, *, online: bool = True) -> ModelStatus:
+        """[slow] The configured model: files, sizes, what is on disk. Offline it tells what the disk knows.
+
+        Raises:
+            HubError: Nothing is on disk and the Hub could not be asked.
+        """
+
+    def download(self) -> JobHandle:
+        """Fetch what is missing of the model, verify it, convert it if need be. Result: `ModelStatus`."""
+
+    def pull(self) -> JobHandle:
+        """Have Ollama pull its copy of the model."""
+
+    def verify(self) -> JobHandle:
+        """Hash every file of the model. Result: `ModelStatus`."""
+
+    def remove_model(self) -> JobHandle:
+        """Delete this model's files from the cache. Result: the number of bytes freed."""
+
+    # Benchmarks
+
+    def benchmark(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        preset: str = "quick",
+        title: str = "",
+    ) -> JobHandle:
+        """Measure one or both backends and keep the run. Result: `Run`."""
+
+    def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
+        """[slow] Stored runs, newest first."""
+
+    def run(self, run_id: int) -> Run:
+        """[slow] One stored run with its raw measurements.
+
+        Raises:
+            UsageError: There is no such run.
+        """
+
+    def compare_runs(self, a: int, b: int) -> RunComparison:
+        """[slow] Two stored runs side by side.
+
+        Raises:
+            UsageError: One of them does not exist.
+        """
+
+    # History
+
+    def history(
+        self, since: float, until: float, *, metrics: Sequence[str] | None = None, points: int = 600
+    ) -> History:
+        """[slow] Samples of the coarsest tier that still gives about `points` entries, and events."""
+
+    def recorded_span(self) -> tuple[float, float] | None:
+        """[slow] Times of the oldest and the newest stored sample; None when nothing was recorded."""
+
+    def events(
+        self,
+        since: float | None = None,
+        until: float | None = None,
+        *,
+        kinds: Sequence[str] | None = None,
+        limit: int = 200,
+    ) -> tuple[Event, ...]:
+        """[slow] Stored events, newest first."""
+
+    def export_csv(
+        self, target: Path, since: float, until: float, *, metrics: Sequence[str] | None = None
+    ) -> int:
+        """[slow] Write the window's samples at their finest stored resolution; returns the rows written."""
+
+    # The machine
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """[slow] Look at everything that commonly goes wrong, with a remedy per finding."""
+
+    def close(self) -> None:
+        """[slow] Cancel jobs, unload, stop workers and the sampler, close the store. Safe to call twice."""

@@ -1,0 +1,79 @@
+"""How long work tells where it stands, and how it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from embedctl.errors import Cancelled
+from embedctl.records import ProgressItem
+
+
+class CancelToken:
+    """A wish to stop, set by one thread and seen by another."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        return self._event.is_set()
+
+    def cancel(self) -> None:
+        """Set the wish and run the callbacks once. Safe to call again."""
+        with self._lock:
+            if self._event.is_set():
+                return
+            self._event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when cancelled; at once if that has already happened."""
+        with self._lock:
+            if not self._event.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `Cancelled` if the wish was set."""
+        if self._event.is_set():
+            raise Cancelled
+
+    def wait(self, seconds: float) -> bool:
+        """Pause for at most `seconds`; true as soon as the wish is set."""
+        return self._event.wait(seconds)
+
+
+class Progress(Protocol):
+    """Where a job tells its progress. Calls are cheap: the receiver coalesces them."""
+
+    def __call__(
+        self,
+        step: str,
+        *,
+        done: float | None = None,
+        total: float | None = None,
+        unit: str = "",
+        items: tuple[ProgressItem, ...] = (),
+    ) -> None:
+        """Say which step runs now and, where it can be counted, how much of it is done.
+
+        `unit` is "bytes", "texts", "requests" or "" (a plain count).
+        """
+
+
+def silent(
+    step: str,
+    *,
+    done: float | None = None,
+    total: float | None = None,
+    unit: str = "",
+    items: tuple[ProgressItem, ...] = (),
+) -> None:
+    """A `Progress` that nobody listens to."""

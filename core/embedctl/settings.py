@@ -1,0 +1,180 @@
+"""Settings: a TOML file, `EMBEDCTL_*` variables over it, and defaults under it.
+
+`EMBEDCTL_NATIVE__DTYPE=float32` sets `dtype` of section `[native]`. `EMBEDDING_BACKEND`, the migration flag
+that applications already use, sets `[engine] backend`; the explicit `EMBEDCTL_ENGINE__BACKEND` wins over it.
+Secrets are not settings: the Hub token comes from `HF_TOKEN` or the Hub's own store.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from embedctl.errors import SettingsError
+from embedctl.paths import Paths
+
+BGE_M3_REVISION = "5617a9f61b028005a4858fdac845db406aefb181"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(_Section):
+    """Which model both backends serve."""
+
+    repo: str = Field("BAAI/bge-m3", description="Hub repository or a sentence-transformers folder")
+    revision: str = Field(BGE_M3_REVISION, description="commit, branch or tag on the Hub")
+    ollama_tag: str = Field("bge-m3", description="the Ollama model with the same weights")
+
+
+class NativeSettings(_Section):
+    """The worker process with sentence-transformers."""
+
+    device: str = Field(
+        "auto", description="auto, cpu, cuda, cuda:N or mps", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="auto: float16 on CUDA, float32 elsewhere"
+    )
+    attention: Literal["auto", "sdpa", "efficient", "math", "eager"] = Field(
+        "auto", description="auto: the fastest kernel that passes the canary"
+    )
+    batch_size: int = Field(32, ge=1, le=4096, description="texts per forward pass")
+    max_tokens: int | None = Field(None, ge=8, description="length limit; none: the model's own")
+    threads: int | None = Field(None, ge=1, description="torch threads on CPU; none: torch's choice")
+    load_timeout_s: float = Field(600.0, gt=0)
+    request_timeout_s: float = Field(300.0, gt=0)
+
+
+class OllamaSettings(_Section):
+    """The Ollama server."""
+
+    host: str | None = Field(None, description="URL; none: OLLAMA_HOST, else http://127.0.0.1:11434")
+    keep_alive: str = Field("30m", description="how long Ollama keeps the model; -1: for ever")
+    num_ctx: int = Field(8192, ge=16, description="context length, so that long texts are not cut")
+    num_batch: int = Field(8192, ge=16, description="as num_ctx: the smaller of the two cuts")
+    request_timeout_s: float = Field(300.0, gt=0)
+
+
+class EngineSettings(_Section):
+    backend: Literal["native", "ollama"] = Field("native", description="active at the first start")
+    memory_floor_gib: float = Field(8.0, ge=0, description="memory that a load must leave available")
+    unload_after_switch: bool = Field(True, description="false: keep both backends loaded")
+    drain_timeout_s: float = Field(30.0, gt=0)
+    settle_timeout_s: float = Field(20.0, ge=0, description="how long to wait for memory to come back")
+    probe_every_s: float = Field(10.0, ge=0, description="latency probe of loaded backends; 0: none")
+
+
+class TelemetrySettings(_Section):
+    gpu: int | None = Field(None, ge=0, description="index of the GPU to watch; none: the first")
+    screen_hz: float = Field(2.0, gt=0, le=20)
+    store_hz: float = Field(1.0, gt=0, le=10)
+
+
+class HistorySettings(_Section):
+    """How long each tier of samples is kept."""
+
+    keep_seconds_h: float = Field(24.0, gt=0, description="hours of 1-second samples")
+    keep_10_seconds_d: float = Field(7.0, gt=0, description="days of 10-second samples")
+    keep_minutes_d: float = Field(90.0, gt=0, description="days of 1-minute samples")
+    keep_10_minutes_d: float = Field(730.0, gt=0, description="days of 10-minute samples")
+
+
+class ConsoleSettings(_Section):
+    theme: str = Field("embedctl-dark", description="name of a theme")
+    charset: Literal["braille", "block", "ascii"] = Field("braille", description="how charts are drawn")
+
+
+class Settings(BaseSettings):
+    """All settings, checked. Frozen: a change makes a new object."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDCTL_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    model: ModelSettings = ModelSettings()
+    native: NativeSettings = NativeSettings()
+    ollama: OllamaSettings = OllamaSettings()
+    engine: EngineSettings = EngineSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    history: HistorySettings = HistorySettings()
+    console: ConsoleSettings = ConsoleSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The file arrives through init (see `load`), so variables must come first to stand over it.
+        return env_settings, init_settings
+
+
+SECTIONS = tuple(Settings.model_fields)
+
+
+def load_settings(paths: Paths) -> Settings:
+    """Read the settings file (if there is one) and the environment.
+
+    Raises:
+        SettingsError: The file is not TOML, or a value is not allowed; names file or variable, key and
+            what is allowed.
+    """
+    data: dict[str, Any] = {}
+    if paths.config_file.is_file():
+        try:
+            data = tomllib.loads(paths.config_file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"{paths.config_file} is not valid TOML",
+                why=str(error),
+                remedy="correct that line, or move the file away to start from the defaults",
+            ) from error
+    flag = os.environ.get("EMBEDDING_BACKEND")
+    if flag and "EMBEDCTL_ENGINE__BACKEND" not in os.environ:
+        section = data.setdefault("engine", {})
+        if isinstance(section, dict):
+            section["backend"] = flag.strip().lower()
+    try:
+        return Settings(**data)
+    except ValidationError as error:
+        raise _settings_error(error, paths.config_file, flag) from error
+
+
+def _settings_error(error: ValidationError, file: Path, flag: str | None) -> SettingsError:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    variable = "EMBEDCTL_" + "__".join(location).upper()
+    origin = variable if variable in os.environ else str(file)
+    if key == "engine.backend" and flag and "EMBEDCTL_ENGINE__BACKEND" not in os.environ:
+        origin = "EMBEDDING_BACKEND"
+    if first["type"] == "extra_forbidden":
+        return SettingsError(
+            f"{origin}: there is no setting {key!r}",
+            why=_known(location[:-1]),
+            remedy="correct the name or remove the line; `embedctl config show` lists all settings",
+        )
+    return SettingsError(
+        f"{origin}: {key} = {first['input']!r} is not allowed",
+        why=first["msg"],
+        remedy=f"set {key} to an allowed value (`embedctl config show` describes it)",
+    )
+
+
+def _known(location: list[str]) -> str:
+    model: type[BaseModel] = Settings
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return "known names here: " + ", ".join(model.model_fields)

@@ -1,0 +1,1 @@
+"""Reading the machine: NVML, the host, and a simulated GB10 for the demo."""

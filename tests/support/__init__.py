@@ -1,0 +1,1 @@
+"""Helpers that several tests share: local servers, tiny models, a scripted engine."""
