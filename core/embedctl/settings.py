@@ -64,7 +64,11 @@ class OllamaSettings(_Section):
 
 class EngineSettings(_Section):
     backend: Literal["native", "ollama"] = Field("native", description="active at the first start")
-    memory_floor_gib: float = Field(8.0, ge=0, description="memory that a load must leave available")
+    memory_floor_gib: float | None = Field(
+        None,
+        ge=0,
+        description="memory that a load must leave available; none: an eighth of the pool, at most 8",
+    )
     unload_after_switch: bool = Field(True, description="false: keep both backends loaded")
     drain_timeout_s: float = Field(30.0, gt=0)
     settle_timeout_s: float = Field(20.0, ge=0, description="how long to wait for memory to come back")

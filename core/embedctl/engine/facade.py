@@ -52,7 +52,10 @@ class JobHandle(Protocol):
 
 
 class EngineFacade(Protocol):
-    """Calls marked [slow] may take long or touch disk or network: not for a screen's own thread."""
+    """Calls marked [slow] may take long or touch disk or network: not for a screen's own thread.
+
+    Calls that return a `JobHandle` return at once, and raise `UsageError` when a job that excludes it runs.
+    """
 
     @property
     def settings(self) -> Settings: ...

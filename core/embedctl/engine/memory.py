@@ -1,0 +1,107 @@
+"""Whether a backend fits: pure arithmetic over a sample, and the latest sample to do it with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from embedctl.records import BackendName, GpuProcess, Machine, Sample
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The memory that a load on this machine draws from."""
+
+    total: int | None
+    available: int | None
+    used_by_gpu: int | None
+    floor: int
+    source: str
+
+    def fits(self, expected: int | None) -> bool | None:
+        """Whether `expected` more bytes leave the floor untouched; None if nobody can say."""
+        if expected is None or self.available is None:
+            return None
+        return self.available - expected >= self.floor
+
+
+def room(machine: Machine | None, sample: Sample | None, floor_gib: float | None) -> Room:
+    """The room for a load: the card's own memory, or the pool that CPU and GPU share.
+
+    On a unified pool (GB10) and without a GPU this is MemAvailable, not cudaMemGetInfo's figure, which leaves
+    out reclaimable cache (unsloth#10704). MemAvailable is no guarantee either, hence the floor (vllm#56824).
+    """
+    gpu = machine.gpu if machine else None
+    values = sample.values if sample else {}
+    used = values.get("gpu_memory_used")
+    if gpu is not None and gpu.unified is not True:
+        total = values.get("gpu_memory_total")
+        available = total - used if total is not None and used is not None else None
+        source = "the card's total less what is in use, by NVML"
+    else:
+        total = values.get("host_memory_total")
+        available = values.get("host_memory_available")
+        source = "MemAvailable of the pool"
+    return Room(
+        total=int(total) if total is not None else None,
+        available=int(available) if available is not None else None,
+        used_by_gpu=int(used) if used is not None else None,
+        floor=_floor(total, floor_gib),
+        source=source,
+    )
+
+
+def _floor(total: float | None, floor_gib: float | None) -> int:
+    if floor_gib is not None:
+        return int(floor_gib * GIB)
+    return min(8 * GIB, int(total / 8)) if total is not None else GIB
+
+
+def held_bytes(sample: Sample | None, backend: BackendName) -> int | None:
+    """What a backend's processes hold: on the GPU where that can be seen, else in host memory."""
+    if sample is None:
+        return None
+    value = sample.get(f"{backend}_gpu_memory")
+    if not value:  # a worker on the CPU holds nothing on the GPU: its host memory is what it costs
+        value = sample.get(f"{backend}_rss")
+    return int(value) if value is not None else None
+
+
+class LatestSample:
+    """The newest sample, and a way to wait for the next one."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._sample: Sample | None = None
+        self._processes: tuple[GpuProcess, ...] = ()
+        self._count = 0
+
+    @property
+    def sample(self) -> Sample | None:
+        return self._sample
+
+    @property
+    def processes(self) -> tuple[GpuProcess, ...]:
+        return self._processes
+
+    def put(self, sample: Sample, processes: tuple[GpuProcess, ...]) -> None:
+        with self._changed:
+            self._sample = sample
+            self._processes = processes
+            self._count += 1
+            self._changed.notify_all()
+
+    def wait_until(
+        self, good: Callable[[Sample], bool], timeout: float, *, stop: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Wait for a sample taken from now on that is `good`; false after `timeout` seconds or on `stop`."""
+        with self._changed:
+            before = self._count
+            arrived = self._changed.wait_for(
+                lambda: stop() or (self._count > before and self._sample is not None and good(self._sample)),
+                timeout,
+            )
+            return arrived and not stop()
