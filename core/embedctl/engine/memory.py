@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from embedctl.records import BackendName, GpuProcess, Machine, Sample
@@ -21,11 +22,11 @@ class Room:
     floor: int
     source: str
 
-    def fits(self, expected: int | None) -> bool | None:
-        """Whether `expected` more bytes leave the floor untouched; None if nobody can say."""
+    def fits(self, expected: int | None, *, freed: int = 0) -> bool | None:
+        """Whether `expected` more bytes, once `freed` are back, leave the floor; None if nobody can say."""
         if expected is None or self.available is None:
             return None
-        return self.available - expected >= self.floor
+        return self.available + freed - expected >= self.floor
 
 
 def room(machine: Machine | None, sample: Sample | None, floor_gib: float | None) -> Room:
@@ -70,6 +71,25 @@ def held_bytes(sample: Sample | None, backend: BackendName) -> int | None:
     return int(value) if value is not None else None
 
 
+class Peak:
+    """The most that one backend held in the samples taken while it was watched."""
+
+    def __init__(self, backend: BackendName) -> None:
+        self._backend = backend
+        self.bytes: int | None = None
+        self.source = "no sample was taken meanwhile"
+
+    def see(self, sample: Sample) -> None:
+        held = held_bytes(sample, self._backend)
+        if held is None:
+            self.source = sample.absence(f"{self._backend}_gpu_memory")
+        elif self.bytes is None or held > self.bytes:
+            on_gpu = sample.get(f"{self._backend}_gpu_memory")
+            note = sample.provenance.get(f"{self._backend}_{'gpu_memory' if on_gpu else 'rss'}")
+            self.bytes = held
+            self.source = (note.source if note else None) or "sampled"
+
+
 class LatestSample:
     """The newest sample, and a way to wait for the next one."""
 
@@ -78,6 +98,7 @@ class LatestSample:
         self._sample: Sample | None = None
         self._processes: tuple[GpuProcess, ...] = ()
         self._count = 0
+        self._peaks: tuple[Peak, ...] = ()
 
     @property
     def sample(self) -> Sample | None:
@@ -92,7 +113,23 @@ class LatestSample:
             self._sample = sample
             self._processes = processes
             self._count += 1
+            for peak in self._peaks:
+                peak.see(sample)
             self._changed.notify_all()
+
+    @contextmanager
+    def peak(self, backend: BackendName) -> Iterator[Peak]:
+        """Watch a backend's memory while inside, from the sample that is there on."""
+        peak = Peak(backend)
+        with self._changed:
+            if self._sample is not None:
+                peak.see(self._sample)
+            self._peaks = (*self._peaks, peak)
+        try:
+            yield peak
+        finally:
+            with self._changed:
+                self._peaks = tuple(p for p in self._peaks if p is not peak)
 
     def wait_until(
         self, good: Callable[[Sample], bool], timeout: float, *, stop: Callable[[], bool] = lambda: False

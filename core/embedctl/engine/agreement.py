@@ -1,0 +1,43 @@
+"""Do two backends give the same vectors? A quick look at a few texts before a switch.
+
+The lab measures parity properly; this only keeps an application from being switched to something that is
+plainly another model.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from embedctl.backends.base import Backend, EmbedRequest
+
+WARN_BELOW: Final = 0.99
+"""Least cosine under which a switch warns. Identical weights give ≥ 0.999 across engines (fp16 rounding)."""
+
+TEXTS: Final = (
+    "How do I reset my password?",
+    "The memory of this machine is shared by the processor and the graphics unit.",
+    "Wie hoch ist der Berg, an dessen Fuß die Stadt liegt?",
+    "¿Cuál es la capital de la provincia más grande?",
+    "这座桥是什么时候建成的？",
+    "متى بدأت الحرب وكم سنة استمرت؟",
+    "Какие книги написал этот автор?",
+    "def cosine(a, b): return a @ b / (norm(a) * norm(b))",
+)
+
+
+def least_cosine(first: Backend, second: Backend) -> float:
+    """The least per-text cosine between the two backends' vectors of `TEXTS`.
+
+    Vectors of different dimension do not agree at all: 0.0. Not finite counts as 0.0, too.
+
+    Raises:
+        BackendError: One of the two could not embed.
+    """
+    import numpy as np
+
+    request = EmbedRequest(TEXTS, timeout=60.0)
+    a, b = first.embed(request).vectors, second.embed(request).vectors
+    if a.shape != b.shape:
+        return 0.0
+    cosines = np.sum(a.astype(np.float64) * b, axis=1)
+    return float(np.min(np.nan_to_num(cosines, nan=0.0)))

@@ -1,0 +1,405 @@
+"""The engine: one object that owns the backends, the active choice, the sampler, the jobs and the store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedctl.backends.base import EmbedRequest
+from embedctl.engine.jobs import Job, JobRunner
+from embedctl.engine.lifecycle import Lifecycle
+from embedctl.engine.memory import LatestSample, Room, room
+from embedctl.engine.parts import Parts
+from embedctl.engine.recording import RecordingLock
+from embedctl.engine.switching import Switcher
+from embedctl.engine.traffic import Traffic
+from embedctl.engine.watch import BackendWatch
+from embedctl.errors import BackendNotLoadedError, Cancelled, EmbedctlError, UsageError
+from embedctl.events import ActiveChanged, JobChanged, MachineSeen, SampleTaken, Subscriber
+from embedctl.paths import Paths
+from embedctl.records import (
+    BackendName,
+    BackendStatus,
+    EmbedResult,
+    Event,
+    Finding,
+    GpuProcess,
+    ModelStatus,
+    Run,
+    RunComparison,
+    RunSummary,
+    Sample,
+    Severity,
+    Status,
+    SwitchPlan,
+    SwitchReport,
+)
+from embedctl.series import History
+from embedctl.settings import Settings
+
+if TYPE_CHECKING:
+    from embedctl.telemetry.sampler import Sampler
+
+log = logging.getLogger(__name__)
+
+_ACTIVE = "active_backend"
+"""Key of the active choice in the store."""
+_BACKENDS, _MODEL, _PULL = "backends", "model", "pull"
+"""Groups of jobs that exclude each other."""
+
+
+class Engine:
+    """Fulfils `EngineFacade` in this process. Thread-safe."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Paths,
+        parts: Parts,
+        *,
+        starting_backend: BackendName | None = None,
+        demo: bool = False,
+        sampling: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Wire the parts together and start the background threads.
+
+        Args:
+            starting_backend: Goes before the remembered choice (the `EMBEDDING_BACKEND` flag).
+            sampling: Start the sampler and the watch; without them nothing runs until it is asked for.
+        """
+        self._settings = settings
+        self._paths = paths
+        self._parts = parts
+        self._demo = demo
+        self._clock = clock
+        self._closing = threading.Lock()
+        self._closed = False
+        self._machine = parts.probe.machine()
+        self._latest = LatestSample()
+        self._jobs = JobRunner(lambda update: parts.bus.publish(JobChanged(update)), clock)
+        remembered = parts.store.get_state(_ACTIVE)
+        self._traffic = Traffic(starting_backend or remembered or settings.engine.backend)
+        self._lifecycle = Lifecycle(
+            parts.backends,
+            self._traffic,
+            self._room,
+            parts.journal,
+            drain_timeout=settings.engine.drain_timeout_s,
+        )
+        self._switcher = Switcher(
+            self._lifecycle,
+            self._traffic,
+            self._latest,
+            self._room,
+            settings.engine,
+            remember=self._remember_active,
+        )
+        self._watch = BackendWatch(
+            parts.backends.values(),
+            self._traffic,
+            probe_every=settings.engine.probe_every_s,
+            ours=self._lifecycle.ours,
+            quiet=lambda: any(job.kind == "benchmark" for job in self._jobs.running()),
+        )
+        self._recording = RecordingLock(paths.data_dir / "recording.lock")
+        self._sampler: Sampler | None = None
+        if sampling:
+            self._recording.acquire()
+            self._sampler = self._make_sampler()
+            parts.bus.publish(MachineSeen(self._machine))
+            parts.journal.add("start", "embedctl started")
+            self._sampler.start()
+            self._watch.start()
+
+    # The façade: state ---
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def paths(self) -> Paths:
+        return self._paths
+
+    def status(self) -> Status:
+        return Status(
+            at=self._clock(),
+            active=self._traffic.active,
+            backends=tuple(backend.status() for backend in self._parts.backends.values()),
+            machine=self._machine,
+            sample=self._latest.sample,
+            processes=self._latest.processes,
+            jobs=self._jobs.running(),
+            store_path=str(self._parts.store.path),
+            demo=self._demo,
+            recording=self._recording.held,
+        )
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        return self._parts.bus.subscribe(subscriber)
+
+    # The façade: embedding ---
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        backend: BackendName | None = None,
+        batch_size: int | None = None,
+        normalize: bool = True,
+        timeout: float | None = None,
+    ) -> EmbedResult:
+        if backend is not None:
+            self._lifecycle.backend(backend)
+        request = EmbedRequest(texts, batch_size, normalize, timeout)
+        with self._traffic.request(backend, len(texts), timeout) as name:
+            chosen = self._lifecycle.backend(name)
+            self._lifecycle.ensure_ready(name)
+            try:
+                return chosen.embed(request)
+            except BackendNotLoadedError:  # unloaded between the look and the call
+                self._lifecycle.ensure_ready(name)
+                return chosen.embed(request)
+
+    # The façade: backends ---
+
+    def refresh(self) -> tuple[BackendStatus, ...]:
+        return tuple(backend.refresh() for backend in self._parts.backends.values())
+
+    def load(self, backend: BackendName) -> Job:
+        self._lifecycle.backend(backend)
+        return self._jobs.start(
+            _BACKENDS,
+            "load",
+            f"Load {backend}",
+            lambda job: self._lifecycle.load(backend, job, job.cancel_token),
+        )
+
+    def unload(self, backend: BackendName) -> Job:
+        self._lifecycle.backend(backend)
+        return self._jobs.start(
+            _BACKENDS, "unload", f"Unload {backend}", lambda _: self._lifecycle.unload_when_idle(backend)
+        )
+
+    def plan_switch(self, target: BackendName, *, keep_both: bool | None = None) -> SwitchPlan:
+        self._lifecycle.backend(target)
+        return self._switcher.plan(target, keep_both)
+
+    def switch(self, target: BackendName, *, keep_both: bool | None = None) -> Job:
+        self._lifecycle.backend(target)
+        return self._jobs.start(
+            _BACKENDS, "switch", f"Switch to {target}", lambda job: self._switch(job, target, keep_both)
+        )
+
+    # The façade: models ---
+
+    def model(self, *, online: bool = True) -> ModelStatus:
+        return self._parts.hub.status(online=online)
+
+    def download(self) -> Job:
+        return self._jobs.start(_MODEL, "download", f"Download {self._settings.model.repo}", self._download)
+
+    def pull(self) -> Job:
+        return self._jobs.start(
+            _PULL, "pull", f"Pull {self._settings.model.ollama_tag} into Ollama", self._pull
+        )
+
+    def verify(self) -> Job:
+        hub = self._parts.hub
+        return self._jobs.start(
+            _MODEL,
+            "verify",
+            f"Verify {self._settings.model.repo}",
+            lambda job: hub.verify(job, job.cancel_token),
+        )
+
+    def remove_model(self) -> Job:
+        return self._jobs.start(_MODEL, "remove", f"Remove {self._settings.model.repo}", self._remove)
+
+    # The façade: benchmarks ---
+
+    def benchmark(
+        self, *, backends: Sequence[BackendName] | None = None, preset: str = "quick", title: str = ""
+    ) -> Job:
+        names = tuple(backends or self._parts.backends)
+        for name in names:
+            self._lifecycle.backend(name)
+        return self._jobs.start(
+            _BACKENDS,
+            "benchmark",
+            f"Benchmark {preset}",
+            lambda job: self._benchmark(job, names, preset, title),
+        )
+
+    def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
+        return self._parts.store.runs(limit)
+
+    def run(self, run_id: int) -> Run:
+        found = self._parts.store.run(run_id)
+        if found is None:
+            raise UsageError(
+                f"There is no run {run_id}", remedy="`embedctl bench list` shows those there are"
+            )
+        return found
+
+    def compare_runs(self, a: int, b: int) -> RunComparison:
+        from embedctl.lab.compare import compare
+
+        return compare(self.run(a), self.run(b))
+
+    # The façade: history ---
+
+    def history(
+        self, since: float, until: float, *, metrics: Sequence[str] | None = None, points: int = 600
+    ) -> History:
+        return self._parts.store.history(since, until, metrics, points)
+
+    def recorded_span(self) -> tuple[float, float] | None:
+        return self._parts.store.recorded_span()
+
+    def events(
+        self,
+        since: float | None = None,
+        until: float | None = None,
+        *,
+        kinds: Sequence[str] | None = None,
+        limit: int = 200,
+    ) -> tuple[Event, ...]:
+        return self._parts.store.events(since, until, kinds, limit)
+
+    def export_csv(
+        self, target: Path, since: float, until: float, *, metrics: Sequence[str] | None = None
+    ) -> int:
+        return self._parts.store.export_csv(target, since, until, metrics)
+
+    # The façade: the machine ---
+
+    def doctor(self) -> tuple[Finding, ...]:
+        from embedctl.doctor import examine
+
+        self.refresh()
+        return examine(self.status(), self._settings, self._paths, folder=self._parts.hub.folder())
+
+    def close(self) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._jobs.close()
+        if self._sampler is not None:
+            self._watch.stop()
+            self._sampler.stop()
+        for name, backend in self._parts.backends.items():
+            try:
+                if self._lifecycle.ours(name):
+                    backend.unload()
+            except EmbedctlError as error:
+                log.warning("%s could not be unloaded: %s", name, error)
+            backend.close()
+        if self._sampler is not None:
+            self._parts.journal.add("stop", "embedctl stopped")
+        self._parts.probe.close()
+        self._recording.release()
+        self._parts.store.close()
+        for end in self._parts.at_close:
+            end()
+
+    # Work ---
+
+    def _switch(self, job: Job, target: BackendName, keep_both: bool | None) -> SwitchReport:
+        try:
+            report = self._switcher.run(job, target, keep_both)
+        except Cancelled:
+            raise
+        except EmbedctlError as error:
+            self._parts.journal.add_failure(f"switch to {target} failed", error, target, during="switch")
+            raise
+        self._parts.journal.add(
+            "switch",
+            f"{report.source} → {report.target}",
+            target,
+            Severity.WARNING if report.warnings else Severity.OK,
+            {
+                "seconds": report.seconds,
+                "agreement": report.agreement,
+                "unloaded": report.unloaded_source,
+                "warnings": list(report.warnings),
+            },
+        )
+        return report
+
+    def _download(self, job: Job) -> ModelStatus:
+        hub, store, repo = self._parts.hub, self._parts.store, self._settings.model.repo
+        started = self._clock()
+        try:
+            status = hub.download(job, job.cancel_token)
+        except EmbedctlError as error:
+            outcome = "cancelled" if isinstance(error, Cancelled) else error.what
+            store.add_download(repo, self._settings.model.revision, started, self._clock(), None, outcome)
+            if not isinstance(error, Cancelled):
+                self._parts.journal.add_failure(f"download of {repo} failed", error, during="download")
+            raise
+        store.add_download(repo, status.revision, started, self._clock(), status.total_bytes, "done")
+        self._parts.journal.add("download", f"{repo} is here and verified", severity=Severity.OK)
+        self._lifecycle.backend("native").refresh()
+        return status
+
+    def _pull(self, job: Job) -> BackendStatus:
+        self._parts.pull(job, job.cancel_token)
+        self._parts.journal.add(
+            "download", f"Ollama pulled {self._settings.model.ollama_tag}", "ollama", Severity.OK
+        )
+        return self._lifecycle.backend("ollama").refresh()
+
+    def _remove(self, _: Job) -> int:
+        freed = self._parts.hub.remove()
+        self._lifecycle.backend("native").refresh()
+        self._parts.journal.add("note", f"{self._settings.model.repo} removed from disk")
+        return freed
+
+    def _benchmark(self, job: Job, names: tuple[BackendName, ...], preset: str, title: str) -> Run:
+        from embedctl.engine.measuring import measure
+
+        run = measure(
+            job, [self._lifecycle.backend(name) for name in names], self._lifecycle, self._latest,
+            preset=preset, title=title, folder=self._parts.hub.folder(), machine=self._machine,
+        )  # fmt: skip
+        stored = self._parts.store.add_run(run)
+        self._parts.journal.add(
+            "run", f"run {stored.id}: {preset}", severity=Severity.OK, detail={"run": stored.id}
+        )
+        return stored
+
+    # Samples ---
+
+    def _make_sampler(self) -> Sampler:
+        from embedctl.telemetry.sampler import Sampler
+
+        recording = self._recording.held
+        telemetry = self._settings.telemetry
+        return Sampler(
+            self._parts.probe,
+            owners=lambda: {name: backend.pids() for name, backend in self._parts.backends.items()},
+            extra=self._traffic.figures,
+            publish=self._publish_sample,
+            store=self._parts.store.add_sample if recording else None,
+            maintain=self._parts.store.maintain if recording else None,
+            screen_hz=telemetry.screen_hz,
+            store_hz=telemetry.store_hz,
+        )
+
+    def _publish_sample(self, sample: Sample, processes: tuple[GpuProcess, ...]) -> None:
+        self._latest.put(sample, processes)
+        self._parts.bus.publish(SampleTaken(sample, processes))
+
+    def _room(self) -> Room:
+        return room(self._machine, self._latest.sample, self._settings.engine.memory_floor_gib)
+
+    def _remember_active(self, backend: BackendName) -> None:
+        self._parts.store.set_state(_ACTIVE, backend)
+        self._parts.bus.publish(ActiveChanged(backend))

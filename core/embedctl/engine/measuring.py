@@ -1,0 +1,59 @@
+"""A benchmark run: bring up what is measured, measure it, leave things as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from embedctl.backends.base import Backend, EmbedRequest
+from embedctl.engine.jobs import Job
+from embedctl.engine.lifecycle import Lifecycle
+from embedctl.engine.memory import LatestSample
+from embedctl.lab.benchmark import Target, run_benchmark
+from embedctl.lab.tokens import token_counter
+from embedctl.records import EmbedResult, Machine, Run
+
+
+def measure(
+    job: Job,
+    backends: Sequence[Backend],
+    lifecycle: Lifecycle,
+    latest: LatestSample,
+    *,
+    preset: str,
+    title: str,
+    folder: Path | None,
+    machine: Machine | None,
+) -> Run:
+    """Measure the backends one beside the other; those that were not loaded are unloaded afterwards.
+
+    Raises:
+        BackendError: A backend could not be loaded.
+        Cancelled: The job was cancelled; nothing is kept.
+    """
+    borrowed = [backend.name for backend in backends if not lifecycle.ready(backend.name)]
+    try:
+        for backend in backends:
+            lifecycle.load(backend.name, job, job.cancel_token)
+        return run_benchmark(
+            [_target(backend, latest) for backend in backends],
+            preset=preset,
+            title=title,
+            count_tokens=token_counter(folder) if folder else None,
+            machine=machine,
+            progress=job,
+            cancel=job.cancel_token,
+        )
+    finally:
+        for name in borrowed:
+            if lifecycle.ready(name):
+                lifecycle.unload(name)
+
+
+def _target(backend: Backend, latest: LatestSample) -> Target:
+    def embed(texts: Sequence[str], batch_size: int | None) -> EmbedResult:
+        return backend.embed(EmbedRequest(texts, batch_size))
+
+    return Target(
+        backend.name, embed, fingerprint=backend.fingerprint, peak=lambda: latest.peak(backend.name)
+    )

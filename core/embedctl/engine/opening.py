@@ -1,0 +1,103 @@
+"""Making an engine out of settings: the one place that chooses the parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from embedctl.backends.base import Backend
+from embedctl.backends.native import NativeBackend
+from embedctl.backends.ollama import OllamaBackend
+from embedctl.engine.engine import Engine
+from embedctl.engine.journal import Journal
+from embedctl.engine.parts import Parts
+from embedctl.events import BackendChanged, EventBus
+from embedctl.hub import ModelHub
+from embedctl.paths import Paths
+from embedctl.records import BackendStatus
+from embedctl.settings import Settings, load_settings
+from embedctl.store import Store
+from embedctl.telemetry.probe import Probe
+
+
+def open_engine(*, demo: bool = False, sampling: bool = True, settings: Settings | None = None) -> Engine:
+    """Open the engine on this machine's settings and history.
+
+    Args:
+        demo: A simulated GB10, a small real model and local servers, in a data folder of their own.
+        sampling: Read the machine all the time (a console, a recorder, a switch); without it the engine
+            does only what it is asked.
+        settings: In place of the settings file and the environment.
+
+    Raises:
+        SettingsError: A setting is not allowed.
+        StoreError: The history cannot be opened.
+    """
+    paths = Paths.find(demo=demo)
+    settings = settings or load_settings(paths)
+    if demo:
+        return _open_demo(paths, settings, sampling)
+    from embedctl.telemetry.combined import open_probe
+
+    hub = ModelHub(settings.model.repo, settings.model.revision)
+    return _assemble(paths, settings, hub, open_probe(settings.telemetry.gpu), sampling)
+
+
+def _open_demo(paths: Paths, settings: Settings, sampling: bool) -> Engine:
+    from embedctl.demo.session import DemoSession
+    from embedctl.telemetry.simulated import SimulatedGB10
+
+    session = DemoSession.start(paths, settings)
+    try:
+        return _assemble(
+            paths, session.settings, session.hub, SimulatedGB10(), sampling, demo=True, at_close=session.close
+        )
+    except BaseException:
+        session.close()
+        raise
+
+
+def _assemble(
+    paths: Paths,
+    settings: Settings,
+    hub: ModelHub,
+    probe: Probe,
+    sampling: bool,
+    *,
+    demo: bool = False,
+    at_close: Callable[[], None] | None = None,
+) -> Engine:
+    bus = EventBus()
+    store = Store.open(paths.database, retention=settings.history)
+    journal = Journal(store, bus)
+
+    def changed(status: BackendStatus) -> None:
+        bus.publish(BackendChanged(status))
+
+    native = NativeBackend(
+        settings.native,
+        settings.model,
+        folder=hub.folder,
+        log_dir=paths.log_dir,
+        on_change=changed,
+        on_event=journal.record,
+    )
+    ollama = OllamaBackend(settings.ollama, settings.model, on_change=changed, on_event=journal.record)
+    backends: dict[str, Backend] = {"native": native, "ollama": ollama}
+    return Engine(
+        settings,
+        paths,
+        Parts(
+            bus=bus,
+            store=store,
+            journal=journal,
+            probe=probe,
+            hub=hub,
+            backends=backends,
+            pull=ollama.pull,
+            at_close=(at_close,) if at_close else (),
+        ),
+        starting_backend=settings.engine.backend if "EMBEDDING_BACKEND" in os.environ else None,
+        demo=demo,
+        sampling=sampling,
+    )
