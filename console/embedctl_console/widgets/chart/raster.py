@@ -1,0 +1,122 @@
+"""Lines as dots, and dots as characters. Pure numpy; no idea of widgets, colours or units.
+
+A cell holds a few dots (2 × 4 in braille). Each series is drawn into dots of its own; then the dots of all
+series in a cell are put together, so that no line erases another where they cross. A cell has one colour:
+that of the series with the most dots in it. Where several have equally many, they take turns from column to
+column, so that lines which run on top of each other show as one line in alternating colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedctl.series import Floats
+
+Dots = NDArray[np.bool_]
+"""Shape (rows of dots, columns of dots); row 0 is at the top."""
+Rows = NDArray[np.intp]
+
+NOBODY: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Charset:
+    """How dots become characters."""
+
+    name: str
+    across: int
+    """Dots per cell, left to right."""
+    down: int
+    """Dots per cell, top to bottom."""
+    weights: tuple[tuple[int, ...], ...]
+    """The bit of each dot in a cell's pattern, by row and column."""
+    glyphs: tuple[str, ...]
+    """The character of each pattern."""
+
+
+BRAILLE: Final = Charset(
+    "braille",
+    2,
+    4,
+    ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80)),
+    tuple(" " if bits == 0 else chr(0x2800 + bits) for bits in range(256)),
+)
+BLOCK: Final = Charset("block", 2, 2, ((1, 2), (4, 8)), tuple(" ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"))
+ASCII: Final = Charset("ascii", 1, 1, ((1,),), (" ", "*"))
+CHARSETS: Final = {charset.name: charset for charset in (BRAILLE, BLOCK, ASCII)}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is in each cell; both arrays have shape (cell rows, cell columns)."""
+
+    glyphs: NDArray[np.uint32]
+    """Code points; a space where there is no dot."""
+    owners: NDArray[np.intp]
+    """Index of the series whose colour the cell has, or `NOBODY`."""
+
+
+def dot_rows(values: Floats, bottom: float, top: float, count: int, *, log: bool = False) -> Rows:
+    """The dot row of each value, 0 (at `top`) to count - 1 (at `bottom`); values outside go to the border.
+
+    The value of NaN entries is arbitrary but valid.
+    """
+    if log:
+        low, high = np.log10(bottom), np.log10(top)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = (np.log10(np.maximum(values, bottom)) - low) / (high - low)
+    else:
+        share = (values - bottom) / (top - bottom)
+    rows: Floats = np.rint((1.0 - np.nan_to_num(share, nan=0.0)) * (count - 1))
+    return rows.clip(0, count - 1).astype(np.intp)
+
+
+def trace(low: Floats, high: Floats, bottom: float, top: float, rows: int, *, log: bool = False) -> Dots:
+    """The dots of a line that extends from `low[c]` to `high[c]` in dot column c; NaN leaves it empty."""
+    there = ~np.isnan(low)
+    first = dot_rows(high, bottom, top, rows, log=log)
+    last = dot_rows(low, bottom, top, rows, log=log)
+    # Neighbours that share just the row where they meet would look twice as thick there; the right one
+    # gives it up and stays connected corner to corner.
+    both = there[1:] & there[:-1]
+    rising = both & (first[:-1] == last[1:]) & (last[1:] > first[1:])
+    falling = both & (last[:-1] == first[1:]) & (last[1:] > first[1:])
+    last[1:] -= rising
+    first[1:] += falling
+    row = np.arange(rows)[:, None]
+    return (row >= first) & (row <= last) & there
+
+
+def fill(low: Floats, high: Floats, bottom: float, top: float, rows: int) -> Dots:
+    """The dots of an area between two levels per dot column; an area thinner than a dot shows none."""
+    there = ~(np.isnan(low) | np.isnan(high))
+    first = dot_rows(high, bottom, top, rows)
+    last = dot_rows(low, bottom, top, rows)
+    row = np.arange(rows)[:, None]
+    return (row >= first) & (row < np.where(low <= bottom, rows, last)) & there & (high > low)
+
+
+def merge(layers: Sequence[Dots], charset: Charset, signs: str = "*") -> Picture:
+    """All series in one picture; each layer's shape is a multiple of the charset's cell.
+
+    With one dot per cell (ASCII) the character is the owner's own of `signs`.
+    """
+    shape = layers[0].shape
+    height, width = shape[0] // charset.down, shape[1] // charset.across
+    cells = np.stack(layers).reshape(len(layers), height, charset.down, width, charset.across)
+    counts = cells.sum(axis=(2, 4))
+    turn = (np.arange(len(layers))[:, None, None] + np.arange(width)) % len(layers)
+    owners = np.where(counts.any(axis=0), (counts * len(layers) + turn).argmax(axis=0), NOBODY)
+    if charset.across * charset.down == 1:
+        codes = np.array([ord(sign) for sign in signs], dtype=np.uint32)
+        glyphs = np.where(owners == NOBODY, np.uint32(ord(" ")), codes[owners % len(codes)])
+    else:
+        weights = np.array(charset.weights)[:, None, :]
+        patterns = (cells.any(axis=0) * weights).sum(axis=(1, 3))
+        glyphs = np.array([ord(glyph) for glyph in charset.glyphs], dtype=np.uint32)[patterns]
+    return Picture(glyphs.astype(np.uint32), owners)
