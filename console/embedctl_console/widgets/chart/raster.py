@@ -2,8 +2,8 @@
 
 A cell holds a few dots (2 × 4 in braille). Each series is drawn into dots of its own; then the dots of all
 series in a cell are put together, so that no line erases another where they cross. A cell has one colour:
-that of the series with the most dots in it. Where several have equally many, they take turns from column to
-column, so that lines which run on top of each other show as one line in alternating colours.
+that of the series with the most dots in it, the earlier one of equals. Where several cover the very same dots
+they take turns from column to column, so that lines on top of each other show in alternating colours.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ Dots = NDArray[np.bool_]
 Rows = NDArray[np.intp]
 
 NOBODY: Final = -1
+_DOTS_IN: Final = np.array([bits.bit_count() for bits in range(256)], dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +110,17 @@ def merge(layers: Sequence[Dots], charset: Charset, signs: str = "*") -> Picture
     shape = layers[0].shape
     height, width = shape[0] // charset.down, shape[1] // charset.across
     cells = np.stack(layers).reshape(len(layers), height, charset.down, width, charset.across)
-    counts = cells.sum(axis=(2, 4))
-    turn = (np.arange(len(layers))[:, None, None] + np.arange(width)) % len(layers)
-    owners = np.where(counts.any(axis=0), (counts * len(layers) + turn).argmax(axis=0), NOBODY)
+    weights = np.array(charset.weights, dtype=np.uint8)[:, None, :]
+    patterns = np.sum(cells * weights, axis=(2, 4), dtype=np.uint8)
+    owners = _DOTS_IN[patterns].argmax(axis=0)
+    twins = patterns == np.take_along_axis(patterns, owners[None], axis=0)
+    turn = np.arange(width) % twins.sum(axis=0)
+    owners = (twins & (twins.cumsum(axis=0) == turn + 1)).argmax(axis=0)
+    together = np.bitwise_or.reduce(patterns, axis=0)
+    owners[together == 0] = NOBODY
     if charset.across * charset.down == 1:
         codes = np.array([ord(sign) for sign in signs], dtype=np.uint32)
         glyphs = np.where(owners == NOBODY, np.uint32(ord(" ")), codes[owners % len(codes)])
     else:
-        weights = np.array(charset.weights)[:, None, :]
-        patterns = (cells.any(axis=0) * weights).sum(axis=(1, 3))
-        glyphs = np.array([ord(glyph) for glyph in charset.glyphs], dtype=np.uint32)[patterns]
-    return Picture(glyphs.astype(np.uint32), owners)
+        glyphs = np.array([ord(glyph) for glyph in charset.glyphs], dtype=np.uint32)[together]
+    return Picture(glyphs, owners)

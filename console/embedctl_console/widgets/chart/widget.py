@@ -54,7 +54,7 @@ class TimeSeriesChart(Widget, can_focus=True):
         & > .chart--alarm { color: $text-error; text-style: bold; }
         & > .chart--live { color: $text-success; text-style: bold; }
         & > .chart--paused { color: $text-warning; text-style: bold; }
-        &:focus > .chart--title { color: $text-primary; text-style: bold underline; }
+        &:focus > .chart--title { color: $text-primary; text-style: bold; }
     }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -263,7 +263,9 @@ class TimeSeriesChart(Widget, can_focus=True):
             if role >= Role.SERIES:
                 style = Style(color=Color.parse(self._series_color(role - Role.SERIES)).rich_color)
             else:
-                style = self.get_component_rich_style(f"chart--{Role(role).name.lower()}", partial=True)
+                # The whole style: a partial one loses a colour's transparency. The ground is the widget's.
+                whole = self.get_component_rich_style(f"chart--{Role(role).name.lower()}")
+                style = Style(color=whole.color, bold=whole.bold)
             self._styles_by_role[role] = style
         return style
 
