@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import threading
 from typing import TYPE_CHECKING
@@ -80,6 +79,8 @@ class EmbeddingService:
         self, texts: str | list[str], batch_size: int = 32, normalize: bool = True
     ) -> list[list[float]]:
         """Like `embed`, for asyncio: the event loop goes on while the backend works."""
+        import asyncio  # only here: `import embedctl` stays cheap for those who need no event loop
+
         return await asyncio.to_thread(self.embed, texts, batch_size, normalize)
 
     def close(self) -> None:
@@ -106,7 +107,7 @@ _service: EmbeddingService | None = None
 
 def get_embedding_service() -> EmbeddingService:
     """The process's one service, made at the first call and closed when the process ends."""
-    global _service  # noqa: PLW0603  # one model per process is the point
+    global _service  # one model per process is the point
     with _lock:
         if _service is None:
             _service = EmbeddingService()

@@ -283,7 +283,7 @@ class Engine:
         from embedctl.doctor import examine
 
         self.refresh()
-        return examine(self.status(), self._settings, self._paths, folder=self._parts.hub.folder())
+        return examine(self.status(), lambda: self.model(online=False), store_path=self._parts.store.path)
 
     def close(self) -> None:
         with self._closing:

@@ -1,0 +1,1 @@
+"""Measuring backends so that the numbers can be believed."""

@@ -1,0 +1,70 @@
+"""The texts that are measured with: fixed, multilingual, named by the hash of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedctl.errors import UsageError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def assets_folder() -> Path:
+    """The folder of the shipped texts: inside the installed package, or at the top of a checkout.
+
+    Raises:
+        UsageError: Neither is there.
+    """
+    for folder in (_PACKAGE / "_assets", _PACKAGE.parent.parent / "assets"):
+        if (folder / "texts").is_dir():
+            return folder
+    raise UsageError(
+        "The built-in texts are missing",
+        why=f"there is no texts folder beside {_PACKAGE}",
+        remedy="install embedctl again",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Texts in a fixed order; `queries` are short, `passages` a paragraph each."""
+
+    name: str
+    queries: tuple[str, ...]
+    passages: tuple[str, ...]
+    digest: str
+    """SHA-256 over all texts in order, first 12 digits."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.digest}"
+
+    def batch(self, size: int, number: int) -> list[str]:
+        """The `number`-th batch of `size` passages; neighbours differ, and the same number gives the same."""
+        chooser = random.Random(f"{self.digest}:{size}:{number}")  # a workload, no secret
+        return chooser.choices(self.passages, k=size)
+
+    def query(self, number: int) -> str:
+        return self.queries[number % len(self.queries)]
+
+
+def built_in() -> Workload:
+    """Questions and passages from XQuAD in six languages (assets/texts/ATTRIBUTION.md), shuffled once.
+
+    Raises:
+        UsageError: The files are not there.
+    """
+    texts: dict[str, tuple[str, ...]] = {}
+    digest = hashlib.sha256()
+    for kind in ("queries", "passages"):
+        with (assets_folder() / "texts" / f"{kind}.jsonl").open(encoding="utf-8") as lines:
+            loaded = [str(json.loads(line)["text"]) for line in lines]
+        random.Random(0).shuffle(loaded)  # languages mixed, always in the same order
+        for text in loaded:
+            digest.update(text.encode() + b"\0")
+        texts[kind] = tuple(loaded)
+    return Workload("xquad-6-languages", texts["queries"], texts["passages"], digest.hexdigest()[:12])

@@ -1,0 +1,116 @@
+"""A backend whose every move a test decides; its vectors depend on the text alone."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from embedctl.backends.base import EmbedRequest
+from embedctl.errors import BackendError, BackendNotLoadedError
+from embedctl.progress import CancelToken, Progress
+from embedctl.records import (
+    BackendState,
+    BackendStatus,
+    CanaryReport,
+    EmbedResult,
+    Fingerprint,
+    LoadReport,
+    Preflight,
+)
+
+DIMENSION = 16
+
+
+def vector_of(text: str, twist: float = 0.0) -> np.ndarray:
+    """A unit vector made of the text's hash; `twist` turns it away from the plain one."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    plain, other = np.random.default_rng(seed).standard_normal((2, DIMENSION))
+    mixed = plain / np.linalg.norm(plain) + twist * other / np.linalg.norm(other)
+    return (mixed / np.linalg.norm(mixed)).astype(np.float32)
+
+
+class FakeBackend:
+    """Fulfils `Backend`. Set the attributes to plant faults."""
+
+    def __init__(self, name: str, *, expected_bytes: int | None = 2 * 1024**3) -> None:
+        self.name = name
+        self.expected_bytes = expected_bytes
+        self.twist = 0.0
+        self.preflight_error: BackendError | None = None
+        self.load_error: BackendError | None = None
+        self.embed_error: BackendError | None = None
+        self.unload_error: BackendError | None = None
+        self.on_load: Callable[[CancelToken], None] = lambda cancel: None
+        self.gate: threading.Event | None = None
+        """Embeds wait for it, if there is one."""
+        self.calls: list[str] = []
+        self.embedded = 0
+        self._lock = threading.Lock()
+        self._status = BackendStatus(name, BackendState.UNLOADED, dimension=DIMENSION)
+
+    def status(self) -> BackendStatus:
+        return self._status
+
+    def refresh(self) -> BackendStatus:
+        return self._status
+
+    def preflight(self) -> Preflight:
+        if self.preflight_error:
+            raise self.preflight_error
+        return Preflight(self.name, self.expected_bytes, "scripted")
+
+    def load(self, progress: Progress, cancel: CancelToken) -> LoadReport:
+        self.calls.append("load")
+        progress("loading")
+        self.on_load(cancel)
+        cancel.raise_if_cancelled()
+        if self.load_error:
+            raise self.load_error
+        self._status = replace(self._status, state=BackendState.READY)
+        return LoadReport(self.name, 0.5, CanaryReport(True, 3, DIMENSION, 0.0, 1.0, "scripted"))
+
+    def embed(self, request: EmbedRequest) -> EmbedResult:
+        if self._status.state is not BackendState.READY:
+            raise BackendNotLoadedError(f"{self.name} is not loaded")
+        if self.gate is not None:
+            assert self.gate.wait(30)
+        if self.embed_error:
+            raise self.embed_error
+        with self._lock:
+            self.embedded += len(request.texts)
+        vectors = np.stack([vector_of(text, self.twist) for text in request.texts])
+        return EmbedResult(vectors, self.name, len(request.texts), (), (), 0.001)
+
+    def unload(self) -> None:
+        self.calls.append("unload")
+        if self.unload_error:
+            raise self.unload_error
+        self._status = replace(self._status, state=BackendState.UNLOADED)
+
+    def pids(self) -> frozenset[int]:
+        return frozenset()
+
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(
+            self.name,
+            "1.0",
+            "tiny",
+            None,
+            "float32",
+            "mean",
+            True,
+            256,
+            DIMENSION,
+            "cpu",
+            None,
+            None,
+            None,
+            None,
+        )
+
+    def close(self) -> None:
+        self.calls.append("close")
