@@ -61,10 +61,11 @@ def value_scale(
         low = min(0.0, low)
     if not high > low:  # one value, or nothing but zeros
         high = low + (abs(low) * 0.1 or 1.0)
-    most = max(2, min(6, 1 + rows // 2))
+    most = max(2, min(6, 1 + (rows - 1) // 2))
     step = _nice_step((high - low) / (most - 1), unit)
     bottom = math.floor(low / step + 1e-9) * step
-    top = high if ceiling is not None else math.ceil(high / step - 1e-9) * step
+    half = step / 2  # whole steps would leave up to half of a low chart empty
+    top = high if ceiling is not None else math.ceil(high / half - 1e-9) * half
     count = int((top - bottom) / step + 1e-9) + 1
     ticks = tuple(bottom + i * step for i in range(count))
     return Scale(bottom, top, ticks, _labels(ticks, unit, top))

@@ -37,6 +37,7 @@ class ChartSeries:
     color: str | None = None
     """Any Textual colour; None: the theme's next series colour."""
     visible: bool = True
+    """False: only its value is in the legend."""
     stacked: bool = False
     """Drawn as an area on top of the stacked series before it, by the mean per column."""
 
@@ -158,11 +159,10 @@ def _legend(scene: Scene, width: int, *, spread: bool) -> list[LegendEntry]:
     signs = SIGNS[scene.charset]
     entries = []
     for index, chart in enumerate(scene.series):
-        text = chart.label
-        if chart.visible:
-            value = _value_text(chart.series, scene, width - GUTTER, spread=spread)
-            text += f" {value:<{_VALUE_WIDTH}}"  # of one width, so that nothing moves while values change
-        entries.append((index, signs[index % len(signs)], text))
+        value = _value_text(chart.series, scene, width - GUTTER, spread=spread)
+        sign = signs[index % len(signs)] if chart.visible else " "
+        # Values have one width, so that nothing moves while they change.
+        entries.append((index, sign, f"{chart.label} {value:<{_VALUE_WIDTH}}"))
     return entries
 
 
@@ -319,7 +319,8 @@ def _draw_paths(canvas: Canvas, scene: Scene, area: PlotArea, scale: Scale, path
         for path in paths
     ]
     signs = SIGNS[scene.charset]
-    picture = merge(layers, charset, "".join(signs[path.index % len(signs)] for path in paths))
+    own_signs = "".join(signs[path.index % len(signs)] for path in paths)
+    picture = merge(layers, charset, own_signs, turns=not any(path.area for path in paths))
     roles = np.array([Role.SERIES + path.index for path in paths], dtype=np.int16)[picture.owners]
     inked = picture.owners != NOBODY
     plot = np.s_[area.y : area.y + area.height, area.x : area.x + area.width]

@@ -2,8 +2,8 @@
 
 A cell holds a few dots (2 × 4 in braille). Each series is drawn into dots of its own; then the dots of all
 series in a cell are put together, so that no line erases another where they cross. A cell has one colour:
-that of the series with the most dots in it, the earlier one of equals. Where several cover the very same dots
-they take turns from column to column, so that lines on top of each other show in alternating colours.
+that of the series with the most dots in it. Lines with equally many take turns from column to column, so that
+lines in the same cells show in alternating colours; of areas the earlier one has the cell.
 """
 
 from __future__ import annotations
@@ -102,20 +102,21 @@ def fill(low: Floats, high: Floats, bottom: float, top: float, rows: int) -> Dot
     return (row >= first) & (row < np.where(low <= bottom, rows, last)) & there & (high > low)
 
 
-def merge(layers: Sequence[Dots], charset: Charset, signs: str = "*") -> Picture:
+def merge(layers: Sequence[Dots], charset: Charset, signs: str = "*", *, turns: bool = True) -> Picture:
     """All series in one picture; each layer's shape is a multiple of the charset's cell.
 
-    With one dot per cell (ASCII) the character is the owner's own of `signs`.
+    `turns` says whether series with equally many dots in a cell take turns. With one dot per cell (ASCII) the
+    character is the owner's own of `signs`.
     """
     shape = layers[0].shape
     height, width = shape[0] // charset.down, shape[1] // charset.across
     cells = np.stack(layers).reshape(len(layers), height, charset.down, width, charset.across)
     weights = np.array(charset.weights, dtype=np.uint8)[:, None, :]
     patterns = np.sum(cells * weights, axis=(2, 4), dtype=np.uint8)
-    owners = _DOTS_IN[patterns].argmax(axis=0)
-    twins = patterns == np.take_along_axis(patterns, owners[None], axis=0)
-    turn = np.arange(width) % twins.sum(axis=0)
-    owners = (twins & (twins.cumsum(axis=0) == turn + 1)).argmax(axis=0)
+    counts = _DOTS_IN[patterns]
+    tied = counts == counts.max(axis=0)
+    turn = np.arange(width) % tied.sum(axis=0) if turns else 0
+    owners = (tied & (tied.cumsum(axis=0) == turn + 1)).argmax(axis=0)
     together = np.bitwise_or.reduce(patterns, axis=0)
     owners[together == 0] = NOBODY
     if charset.across * charset.down == 1:

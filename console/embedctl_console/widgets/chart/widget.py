@@ -28,6 +28,10 @@ from embedctl_console.widgets.chart.plot import GUTTER, ChartSeries, PlotArea, S
 from embedctl_console.widgets.chart.raster import CHARSETS
 from embedctl_console.widgets.chart.viewport import Viewport
 
+_READ = Binding.Group("Read", compact=True)
+_ZOOM_KEYS = Binding.Group("Zoom", compact=True)
+_PAN_KEYS = Binding.Group("Pan", compact=True)
+
 _ZOOM = 1.5
 _PAN = 0.25
 """Share of the window."""
@@ -61,20 +65,34 @@ class TimeSeriesChart(Widget, can_focus=True):
         f"chart--{role.name.lower()}" for role in Role if role is not Role.SERIES
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "Cursor", show=False, id="chart.left", tooltip="Cursor to the left"),
-        Binding("right", "step(1)", "Cursor", show=False, id="chart.right", tooltip="Cursor to the right"),
-        Binding("ctrl+left", "step(-10)", "Cursor", show=False, id="chart.far-left"),
-        Binding("ctrl+right", "step(10)", "Cursor", show=False, id="chart.far-right"),
-        Binding("home", "edge(0)", "First", show=False, id="chart.first", tooltip="Cursor to the begin"),
-        Binding("end", "edge(1)", "Last", show=False, id="chart.last", tooltip="Cursor to the end"),
+        Binding("left", "step(-1)", "Read", id="chart.left", tooltip="Cursor to the left", group=_READ),
+        Binding("right", "step(1)", "Read", id="chart.right", tooltip="Cursor to the right", group=_READ),
+        Binding("ctrl+left", "step(-10)", "Ten to the left", show=False, id="chart.far-left"),
+        Binding("ctrl+right", "step(10)", "Ten to the right", show=False, id="chart.far-right"),
+        Binding("home", "edge(0)", "Cursor to the begin", show=False, id="chart.first"),
+        Binding("end", "edge(1)", "Cursor to the end", show=False, id="chart.last"),
         Binding("escape", "drop_cursor", "No cursor", show=False, id="chart.no-cursor"),
-        Binding("plus", "zoom(1)", "Zoom in", key_display="+", id="chart.zoom-in", tooltip="At the cursor"),
-        Binding("minus", "zoom(-1)", "out", key_display="-", id="chart.zoom-out", tooltip="At the cursor"),
-        Binding("left_square_bracket,shift+left", "pan(-1)", "Back", key_display="[", id="chart.back"),
-        Binding("right_square_bracket,shift+right", "pan(1)", "On", key_display="]", id="chart.on"),
-        Binding("equals_sign", "reset", "Reset", key_display="=", id="chart.reset"),
-        Binding("f", "freeze", "Freeze", id="chart.freeze", tooltip="Stop or follow the clock"),
-        Binding("y", "log", "Log", show=False, id="chart.log", tooltip="Linear or logarithmic values"),
+        Binding("plus", "zoom(1)", "Zoom in", key_display="+", id="chart.zoom-in", group=_ZOOM_KEYS),
+        Binding("minus", "zoom(-1)", "Zoom out", key_display="-", id="chart.zoom-out", group=_ZOOM_KEYS),
+        Binding(
+            "left_square_bracket,shift+left",
+            "pan(-1)",
+            "Back",
+            key_display="[",
+            id="chart.back",
+            group=_PAN_KEYS,
+        ),
+        Binding(
+            "right_square_bracket,shift+right",
+            "pan(1)",
+            "On",
+            key_display="]",
+            id="chart.on",
+            group=_PAN_KEYS,
+        ),
+        Binding("equals_sign", "reset", "Reset", key_display="=", id="chart.reset", tooltip="Range, live"),
+        Binding("f", "freeze", "Freeze", id="chart.freeze", tooltip="Stop, or follow the clock again"),
+        Binding("y", "log", "Log scale", show=False, id="chart.log", tooltip="Linear or logarithmic"),
     ]
 
     @dataclass
@@ -184,7 +202,8 @@ class TimeSeriesChart(Widget, can_focus=True):
     @property
     def window(self) -> tuple[float, float]:
         """The window shown, [since, until)."""
-        return self._viewport.since, self._viewport.until
+        shown = self._shown_viewport()
+        return shown.since, shown.until
 
     @property
     def cursor(self) -> float | None:
@@ -197,6 +216,12 @@ class TimeSeriesChart(Widget, can_focus=True):
         if at != self._cursor:
             self._cursor = at
             self.redraw()
+
+    def move_window(self, since: float, until: float, live: bool) -> None:
+        """Show another window of what it has, without a message."""
+        self._viewport = Viewport(since, until)
+        self.live = live
+        self.redraw()
 
     def redraw(self) -> None:
         """Draw the frame anew and have Textual repaint the cells that changed, no others."""
@@ -260,12 +285,14 @@ class TimeSeriesChart(Widget, can_focus=True):
     def _style(self, role: int) -> Style:
         style = self._styles_by_role.get(role)
         if style is None:
+            ground = self.rich_style.bgcolor
             if role >= Role.SERIES:
-                style = Style(color=Color.parse(self._series_color(role - Role.SERIES)).rich_color)
+                color = Color.parse(self._series_color(role - Role.SERIES)).rich_color
+                style = Style(color=color, bgcolor=ground)
             else:
-                # The whole style: a partial one loses a colour's transparency. The ground is the widget's.
+                # The whole style, as a partial one has lost a colour's transparency.
                 whole = self.get_component_rich_style(f"chart--{Role(role).name.lower()}")
-                style = Style(color=whole.color, bold=whole.bold)
+                style = Style(color=whole.color, bold=whole.bold, bgcolor=ground)
             self._styles_by_role[role] = style
         return style
 
