@@ -1,0 +1,80 @@
+"""Which encoder serves a loaded model: the fastest one whose vectors pass the canary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from embedctl.encoder.attention_kernels import ladder
+from embedctl.encoder.base import Encoder
+from embedctl.encoder.canary import check, reference_vectors
+from embedctl.encoder.reference import ReferenceEncoder
+from embedctl.errors import BackendError, CanaryError
+from embedctl.records import CanaryReport
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    attention: str = "auto"
+    """`auto` or one of `attention_kernels.LADDER`."""
+    batch_size: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The encoder that was chosen, and why."""
+
+    encoder: Encoder
+    canary: CanaryReport
+    reference: NDArray[np.float32]
+    """What `canary.check` needs to judge the encoder again later."""
+    notes: tuple[str, ...]
+    """One line for every kernel that was tried and failed."""
+
+
+def build_encoder(model: SentenceTransformer, options: EncoderOptions) -> Encoder:
+    """The encoder for one kernel (`options.attention` is not `auto`).
+
+    Raises:
+        ValueError: The model cannot run on that kernel.
+    """
+    return ReferenceEncoder(model, attention=options.attention, batch_size=options.batch_size)
+
+
+def select_encoder(
+    model: SentenceTransformer,
+    options: EncoderOptions,
+    *,
+    build: Callable[[SentenceTransformer, EncoderOptions], Encoder] = build_encoder,
+) -> Selection:
+    """Walk down the kernels from the fastest to the safest, and take the first that passes the canary.
+
+    Raises:
+        CanaryError: None passed; says what each one showed.
+        BackendOutOfMemoryError: Not even one canary text fits.
+    """
+    reference = reference_vectors(model)
+    notes: list[str] = []
+    for kernel in ladder(options.attention, model.device):
+        try:
+            encoder = build(model, replace(options, attention=kernel))
+            report = check(encoder, reference)
+            problem = report.detail
+        except (RuntimeError, ValueError) as error:  # a kernel that is not built in, or that CUDA refuses
+            problem = str(error).strip().split("\n")[0]
+        except BackendError as error:
+            problem = str(error)
+        else:
+            if report.passed:
+                return Selection(encoder, report, reference, tuple(notes))
+        notes.append(f"attention kernel {kernel} failed the canary: {problem}")
+    raise CanaryError(
+        "The loaded model gives wrong vectors under every attention kernel that may be used",
+        why="; ".join(notes),
+        remedy="set native.dtype = float32 or native.attention = math, or check the files with "
+        "`embedctl models verify`",
+    )
