@@ -64,6 +64,10 @@ class StoreNewerError(StoreError):
     """The file was written by a newer version of embedctl."""
 
 
+class StoreForeignError(StoreError):
+    """The file is a SQLite database of another program; it is never written to."""
+
+
 class StoreCorruptError(StoreError):
     """The file is not a sound SQLite database of ours."""
 
@@ -74,6 +78,10 @@ class StoreReadOnlyError(StoreError):
 
 class StoreFullError(StoreError):
     """The disk has no room for more history."""
+
+
+class StoreBusyError(StoreError):
+    """Another process records to the file, or holds it longer than a write may wait. Passes by itself."""
 
 
 # The Hub ---------------------------------------------------------------------------------------------
@@ -95,6 +103,10 @@ class HubGatedError(HubError):
     """The repository asks for its licence to be accepted first."""
 
 
+class HubTokenError(HubError):
+    """The Hub refused the token, or the token may not read this repository."""
+
+
 class HubRateLimitError(HubError):
     """The Hub answered 429: too many requests."""
 
@@ -109,6 +121,10 @@ class HubSpaceError(HubError):
 
 class HubDamagedError(HubError):
     """A file's hash differs from the one that the Hub states."""
+
+
+class HubConversionError(HubError):
+    """Pickled weights could not be turned into safetensors; what was fetched is kept."""
 
 
 # Backends --------------------------------------------------------------------------------------------

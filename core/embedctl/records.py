@@ -509,6 +509,25 @@ class RunComparison:
     """Fingerprint fields in which the runs differ: `native dtype: float16 → float32`."""
 
 
+# Downloads ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One download that ended, well or not."""
+
+    repo: str
+    revision: str | None
+    started: float
+    ended: float
+    bytes: int | None
+    """Size of what was fetched; None if nobody counted."""
+    outcome: str
+    """`done`, `cancelled`, or what went wrong."""
+    id: int | None = None
+    """Set by the store."""
+
+
 # Doctor ---------------------------------------------------------------------------------------------------
 
 
