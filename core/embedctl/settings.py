@@ -151,16 +151,17 @@ def load_settings(paths: Paths) -> Settings:
     try:
         return Settings(**data)
     except ValidationError as error:
-        raise _settings_error(error, paths.config_file, flag) from error
+        raise settings_error(error, paths.config_file) from error
 
 
-def _settings_error(error: ValidationError, file: Path, flag: str | None) -> SettingsError:
+def settings_error(error: ValidationError, file: Path) -> SettingsError:
+    """A `ValidationError` of `Settings` in words: file or variable, key, value, and what is allowed."""
     first = error.errors(include_url=False)[0]
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     variable = "EMBEDCTL_" + "__".join(location).upper()
     origin = variable if variable in os.environ else str(file)
-    if key == "engine.backend" and flag and "EMBEDCTL_ENGINE__BACKEND" not in os.environ:
+    if key == "engine.backend" and "EMBEDDING_BACKEND" in os.environ and origin != variable:
         origin = "EMBEDDING_BACKEND"
     if first["type"] == "extra_forbidden":
         return SettingsError(

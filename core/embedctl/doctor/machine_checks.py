@@ -54,7 +54,7 @@ def _gpu(machine: Machine) -> list[Finding]:
                 TOPIC,
                 "CPU and GPU share one memory pool",
                 Severity.INFO,
-                f"memory of the GPU: {gpu.memory_source}. MemAvailable, not cudaMemGetInfo, says what is free",
+                f"GPU memory: {gpu.memory_source}; MemAvailable, not cudaMemGetInfo, tells what is free",
             )
         )
     if machine.cuda and int(machine.cuda.split(".")[0]) < 13 and gpu.unified:
@@ -86,17 +86,17 @@ def _capabilities(capabilities: tuple[Capability, ...]) -> list[Finding]:
                 "; ".join(f"{c.name.removeprefix(prefix)} n/a ({c.detail})" for c in missing) or "all there",
             )
         )
-    for limit in capabilities:
-        if limit.name == "container_memory_limit" and limit.available:
-            found.append(
-                Finding(
-                    TOPIC,
-                    "a container limits memory",
-                    Severity.WARNING,
-                    limit.detail,
-                    "a load that fits the machine can still be killed; raise the container's memory limit",
-                )
-            )
+    found += [
+        Finding(
+            TOPIC,
+            "a container limits memory",
+            Severity.WARNING,
+            limit.detail,
+            "a load that fits the machine can still be killed; raise the container's memory limit",
+        )
+        for limit in capabilities
+        if limit.name == "container_memory_limit" and limit.available
+    ]
     return found
 
 

@@ -1,0 +1,119 @@
+"""The command line's frame: global options, sub-commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import embedctl
+from embedctl.cli.output import emit, say, say_error
+from embedctl.errors import Cancelled, EmbedctlError
+
+if TYPE_CHECKING:
+    from embedctl.engine.facade import EngineFacade
+
+EXIT_NO = 1
+"""The answer is no: a check failed, a verdict is negative."""
+
+app = typer.Typer(
+    name="embedctl",
+    help="Fetch, run, compare and switch the embedding backends of this machine. "
+    "Without a command: the console.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@dataclass(slots=True)
+class Globals:
+    """The options before the command."""
+
+    demo: bool = False
+    debug: bool = False
+
+
+_globals = Globals()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        emit(f"embedctl {embedctl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _frame(
+    demo: Annotated[
+        bool, typer.Option("--demo", help="A simulated GB10 and local servers in a folder of its own.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log to stderr and show tracebacks.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    _globals.demo = demo
+    _globals.debug = debug
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
+@contextmanager
+def engine(*, sampling: bool = False) -> Iterator[EngineFacade]:
+    """The engine for one command. `sampling` where the command needs figures of the machine."""
+    from embedctl.engine.opening import open_engine
+
+    opened = open_engine(demo=_globals.demo, sampling=sampling)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def is_demo() -> bool:
+    return _globals.demo
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns 0 (fine), 1 (the answer is no) or 2 (not possible, wrong usage)."""
+    from embedctl.cli import (  # noqa: F401  # each registers its commands
+        backends,
+        bench,
+        config,
+        history,
+        machine,
+        models,
+    )
+
+    try:
+        app(list(arguments), prog_name="embedctl")
+    except SystemExit as end:  # typer ends every command line so, wrong usage with 2
+        return end.code if isinstance(end.code, int) else 0
+    except Cancelled as error:
+        say(error.what)
+        return 130
+    except EmbedctlError as error:
+        if _globals.debug:
+            raise
+        say_error(error)
+        return error.exit_code
+    except Exception as error:
+        if _globals.debug:
+            raise
+        say_error(
+            EmbedctlError(
+                "embedctl failed unexpectedly",
+                why=f"{type(error).__name__}: {error}",
+                remedy="run it again with --debug before the command and report what it prints",
+            )
+        )
+        return 2
+    return 0

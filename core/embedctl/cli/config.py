@@ -1,0 +1,57 @@
+"""`config`: see and change the settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from embedctl.cli.app import app, is_demo
+from embedctl.cli.machine import JsonOption
+from embedctl.cli.output import emit, emit_json, say
+from embedctl.paths import Paths
+from embedctl.settings import Settings, load_settings
+from embedctl.settings_file import set_value
+
+config = typer.Typer(help="Settings: show, path, set.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config, name="config")
+
+
+@config.command()
+def show(as_json: JsonOption = False) -> None:
+    """Every setting with its value, and what it means, as TOML."""
+    settings = load_settings(Paths.find(demo=is_demo()))
+    if as_json:
+        emit_json("settings", settings.model_dump())
+        return
+    for section in Settings.model_fields:
+        values = getattr(settings, section)
+        emit(f"[{section}]")
+        for name, field in type(values).model_fields.items():
+            value = getattr(values, name)
+            shown = f"# {name} is not set" if value is None else f"{name} = {_toml(value)}"
+            emit(f"{shown:<48} # {field.description}" if field.description else shown)
+        emit("")
+
+
+@config.command()
+def path() -> None:
+    """Where the settings file lies (it need not exist)."""
+    emit(str(Paths.find(demo=is_demo()).config_file))
+
+
+@config.command("set")
+def set_(
+    key: Annotated[str, typer.Argument(help="section.name, such as native.dtype")],
+    value: Annotated[str, typer.Argument(help="As in TOML; text needs no quotes; none takes it out.")],
+) -> None:
+    """Change one setting in the file; comments there are kept."""
+    file = Paths.find(demo=is_demo()).config_file
+    set_value(file, key, value)
+    say(f"{key} = {value} in {file}")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)

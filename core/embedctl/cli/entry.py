@@ -1,0 +1,35 @@
+"""`embedctl`: without a command the console, with one the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_CONSOLE_OPTIONS = frozenset({"--demo"})
+"""What may stand on a command line that still opens the console."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run embedctl and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if set(words) <= _CONSOLE_OPTIONS:
+        return _console(demo="--demo" in words)
+    from embedctl.cli.app import run
+
+    return run(words)
+
+
+def _console(*, demo: bool) -> int:
+    # Neither typer nor the engine's parts are imported before the first paint.
+    import embedctl_console
+
+    def open_engine() -> object:
+        from embedctl.engine.opening import open_engine
+
+        return open_engine(demo=demo)
+
+    return embedctl_console.main(open_engine, demo=demo)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""`history`: recorded figures and events."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedctl.cli.app import app, engine
+from embedctl.cli.machine import JsonOption
+from embedctl.cli.output import emit, emit_json, emit_table, say
+from embedctl.engine.facade import EngineFacade
+from embedctl.errors import UsageError
+from embedctl.format import format_duration, format_moment, format_value
+from embedctl.metrics import METRICS
+from embedctl.series import History
+
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+@app.command()
+def history(
+    since: Annotated[str, typer.Option(help="15m, 6h, 7d …, or a date and time (ISO 8601).")] = "1h",
+    until: Annotated[str | None, typer.Option(help="As --since; default: now.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="Only this figure; may be repeated.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the finest stored samples to this file; - for stdout.")
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, help="About so many entries per figure, with --json.")] = 600,
+    as_json: JsonOption = False,
+) -> None:
+    """Figures and events of a stretch of recorded time."""
+    now = time.time()
+    start, end = moment(since, now), moment(until, now) if until else now
+    if start >= end:
+        raise UsageError("The stretch of time is empty", why=f"--since {since} is not before --until")
+    unknown = [name for name in metric or () if name not in METRICS]
+    if unknown:
+        raise UsageError(f"There is no figure {unknown[0]!r}", why=f"the figures are {', '.join(METRICS)}")
+    with engine() as opened:
+        if csv is not None:
+            _export(opened, csv, start, end, metric)
+            return
+        found = opened.history(start, end, metrics=metric, points=points)
+    if as_json:
+        emit_json("history", _document(found))
+    else:
+        _show(found)
+
+
+def moment(text: str, now: float) -> float:
+    """A time as people write it: a span before now (`6h`), or ISO 8601 in local time unless it says more.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    span = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
+    if span:
+        return now - float(span[1]) * _SPANS[span[2]]
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no time",
+            why="neither a span such as 15m, 6h, 7d nor a date such as 2026-03-01T14:00",
+        ) from None
+
+
+def _export(
+    opened: EngineFacade, target: Path, since: float, until: float, metrics: list[str] | None
+) -> None:
+    if str(target) == "-":
+        target = Path("/dev/stdout")
+    rows = opened.export_csv(target, since, until, metrics=metrics)
+    say(f"{rows} rows")
+
+
+def _document(found: History) -> dict[str, object]:
+    return {
+        "since": found.since,
+        "until": found.until,
+        "resolution": found.resolution,
+        "series": {
+            key: {
+                "unit": METRICS[key].unit,
+                "at": series.at.tolist(),
+                "low": series.low.tolist(),
+                "mean": series.mean.tolist(),
+                "high": series.high.tolist(),
+            }
+            for key, series in found.series.items()
+            if len(series)
+        },
+        "events": found.events,
+    }
+
+
+def _show(found: History) -> None:
+    emit(
+        f"{format_moment(found.since)} to {format_moment(found.until)}, "
+        f"one entry per {format_duration(found.resolution)}"
+    )
+    filled = {key: series for key, series in found.series.items() if len(series)}
+    if filled:
+        emit_table(
+            ("figure", "min", "mean", "max", "last", "entries"),
+            [
+                (
+                    key,
+                    format_value(float(series.low.min()), METRICS[key].unit),
+                    format_value(float(series.mean.mean()), METRICS[key].unit),
+                    format_value(float(series.high.max()), METRICS[key].unit),
+                    format_value(float(series.mean[-1]), METRICS[key].unit),
+                    str(len(series)),
+                )
+                for key, series in filled.items()
+            ],
+            right=frozenset({"min", "mean", "max", "last", "entries"}),
+        )
+    else:
+        say("nothing was recorded then; the console and `embedctl record` record")
+    for event in sorted(found.events, key=lambda event: event.at):
+        emit(f"{format_moment(event.at)}  {event.kind:<10} {event.title}")
