@@ -58,7 +58,7 @@ LATENCY: Final = {
     "native_p95": "native p95",
     "ollama_p95": "ollama p95",
 }
-"""Metric keys with the labels of their legends; the first two have one colour per backend in both charts."""
+"""Metric keys with the labels of their legends."""
 _KEYS: Final = (*MEMORY, *HOST, *LATENCY)
 
 _RANGE: Final = Binding.Group("Range", compact=True)
@@ -72,6 +72,17 @@ _POINTS: Final = 600
 _EVENT_REACH: Final = 0.012
 """Share of the window within which an event counts as being under the cursor."""
 
+_COLORS: Final = {
+    "native_gpu_memory": "$series-native",
+    "ollama_gpu_memory": "$series-ollama",
+    "gpu_memory_used": "$series-gpu",
+    "gpu_memory_other": "$series-other",
+    "native_p50": "$series-native",
+    "ollama_p50": "$series-ollama",
+    "native_p95": "$series-native-p95",
+    "ollama_p95": "$series-ollama-p95",
+}
+"""Theme variables, so that a backend has one colour on every screen."""
 _CHARTS: Final[tuple[tuple[str, str, Unit, str], ...]] = (
     (
         "memory",
@@ -264,7 +275,9 @@ class HistoryScreen(Screen[None]):
         extra = {} if self.query_one("#host").display else {"host_memory_available": "available"}
         for chart, labels in zip(self._charts, (MEMORY | extra, HOST, LATENCY), strict=True):
             lines = [
-                ChartSeries(key, label, found.get(key, Series.empty(key)), visible=key not in extra)
+                ChartSeries(
+                    key, label, found.get(key, Series.empty(key)), _COLORS.get(key), visible=key not in extra
+                )
                 for key, label in labels.items()
             ]
             chart.show(lines, marks)

@@ -51,9 +51,9 @@ def value_scale(
 
     It begins at 0 for sizes, shares and rates, and for other units where the values come near to 0.
     `ceiling` fixes the upper end, such as 100 % or the size of the pool. A logarithmic scale is given only
-    where all values are positive.
+    where all values are positive, and not for sizes and shares.
     """
-    if log and low > 0:
+    if log and low > 0 and unit not in ("bytes", "percent", "flag"):
         return _log_scale(low, high, unit, rows)
     if ceiling is not None:
         high = max(ceiling, low)
@@ -91,18 +91,18 @@ def _log_scale(low: float, high: float, unit: Unit, rows: int) -> Scale:
         for factor in factors
         if power < last or factor == 1
     )
-    return Scale(10.0**first, 10.0**last, ticks, _labels(ticks, unit, 10.0**last, even=False), log=True)
+    labels = [_labels((tick,), unit, tick)[0] for tick in ticks]
+    width = max(map(len, labels))
+    return Scale(10.0**first, 10.0**last, ticks, tuple(label.rjust(width) for label in labels), log=True)
 
 
-def _labels(ticks: tuple[float, ...], unit: Unit, top: float, *, even: bool = True) -> tuple[str, ...]:
-    """The ticks in one multiple of the unit; `even`: all with as many decimals as the finest needs."""
+def _labels(ticks: tuple[float, ...], unit: Unit, top: float) -> tuple[str, ...]:
+    """The ticks in one multiple of the unit, all with as many decimals as the finest needs."""
     size, suffix = _multiple(unit, max(abs(top), abs(ticks[0])))
     scaled = [tick / size for tick in ticks]
-    decimals = [next(d for d in range(7) if d == 6 or abs(x - round(x, d)) < 1e-7) for x in scaled]
-    if even:
-        decimals = [max(decimals)] * len(decimals)
-    numbers = [f"{x:,.{d}f}" for x, d in zip(scaled, decimals, strict=True)]
-    gap = "" if suffix.startswith(("/", "k/")) or not suffix else " "
+    decimals = max(next(d for d in range(7) if d == 6 or abs(x - round(x, d)) < 1e-7) for x in scaled)
+    numbers = [f"{x:,.{decimals}f}" for x in scaled]
+    gap = "" if unit in ("per_second", "flag") else " "
     width = max(map(len, numbers))
     return tuple(f"{number:>{width}}{gap}{suffix}" for number in numbers)
 
@@ -142,7 +142,7 @@ def time_ticks(since: float, until: float, tz: tzinfo | None, most: int) -> tupl
         if span / (days * 86_400) <= most:
             return _date_ticks(_days(start, end, days), since, until, tz, "%b %d")
     for months in _MONTH_STEPS:
-        if span / (months * 30 * 86_400) <= most:
+        if span / (months * 30.5 * 86_400) <= most:
             return _date_ticks(_months(start, end, months), since, until, tz, "%b %Y")
     return _date_ticks(_months(start, end, 12), since, until, tz, "%Y")
 

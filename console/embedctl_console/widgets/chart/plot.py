@@ -35,7 +35,7 @@ class ChartSeries:
     label: str
     series: Series
     color: str | None = None
-    """Any Textual colour; None: the theme's next series colour."""
+    """A colour, or a theme variable such as `$series-native`; None: the next series colour."""
     visible: bool = True
     """False: only its value is in the legend."""
     stacked: bool = False
@@ -212,7 +212,7 @@ def _draw_value_axis(canvas: Canvas, scene: Scene, area: PlotArea, scale: Scale)
         canvas.put(area.x - 1, y, side, Role.AXIS)
     for value, label in zip(scale.ticks, scale.labels, strict=True):
         y = _cell_row(value, scene, area, scale)
-        canvas.put(area.x - 2 - len(label), y, label, Role.AXIS)
+        canvas.put(max(0, area.x - 2 - len(label)), y, label, Role.AXIS)
         canvas.put(area.x - 1, y, tick, Role.AXIS)
         canvas.put(area.x, y, grid * area.width, Role.GRID)
 

@@ -28,7 +28,6 @@ from embedctl_console.widgets.chart.plot import GUTTER, ChartSeries, PlotArea, S
 from embedctl_console.widgets.chart.raster import CHARSETS
 from embedctl_console.widgets.chart.viewport import Viewport
 
-_READ = Binding.Group("Read", compact=True)
 _ZOOM_KEYS = Binding.Group("Zoom", compact=True)
 _PAN_KEYS = Binding.Group("Pan", compact=True)
 
@@ -65,8 +64,8 @@ class TimeSeriesChart(Widget, can_focus=True):
         f"chart--{role.name.lower()}" for role in Role if role is not Role.SERIES
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "Read", id="chart.left", tooltip="Cursor to the left", group=_READ),
-        Binding("right", "step(1)", "Read", id="chart.right", tooltip="Cursor to the right", group=_READ),
+        Binding("left", "step(-1)", "Cursor to the left", id="chart.left", show=False),
+        Binding("right", "step(1)", "Cursor to the right", id="chart.right", show=False),
         Binding("ctrl+left", "step(-10)", "Ten to the left", show=False, id="chart.far-left"),
         Binding("ctrl+right", "step(10)", "Ten to the right", show=False, id="chart.far-right"),
         Binding("home", "edge(0)", "Cursor to the begin", show=False, id="chart.first"),
@@ -297,9 +296,13 @@ class TimeSeriesChart(Widget, can_focus=True):
         return style
 
     def _series_color(self, index: int) -> str:
-        if index < len(self._series) and (color := self._series[index].color):
+        variables = self.app.theme_variables
+        color = self._series[index].color if index < len(self._series) else None
+        if color and color.startswith("$"):
+            color = variables.get(color[1:])
+        if color:
             return color
-        colors = series_colors(self.app.theme_variables, dark=self.app.current_theme.dark)
+        colors = series_colors(variables, dark=self.app.current_theme.dark)
         return colors[index % len(colors)]
 
     def notify_style_update(self) -> None:
