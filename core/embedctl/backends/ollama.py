@@ -212,9 +212,10 @@ class OllamaBackend:
                 canary = api.canary(connection, self._expected_dimension or view.dimension)
                 cancel.raise_if_cancelled()
             except Exception as error:
-                self._undo_load(error)
                 if cancel.cancelled:
+                    self._undo_load(None)
                     raise Cancelled from None
+                self._undo_load(error)
                 raise
             finally:
                 connection.close()
@@ -397,13 +398,12 @@ class OllamaBackend:
                 )
             return self._api
 
-    def _undo_load(self, error: Exception) -> None:
-        """After a failed or cancelled load: nothing of ours stays loaded, and the reason is kept."""
+    def _undo_load(self, error: Exception | None) -> None:
+        """After a failed load, or a cancelled one (no error): nothing of ours stays loaded."""
         with self._lock:
             self._loaded = False
             self._ready_since = None
-            if isinstance(error, EmbedctlError) and not isinstance(error, Cancelled):
-                self._failure = error
+            self._failure = error if isinstance(error, EmbedctlError) else None
             ours = self._ours
         if ours:
             with contextlib.suppress(EmbedctlError):
