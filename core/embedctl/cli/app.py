@@ -54,7 +54,7 @@ def _frame(
         bool, typer.Option("--demo", help="A simulated GB10 and local servers in a folder of its own.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log to stderr and show tracebacks.")] = False,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  # its callback has acted by now
         bool,
         typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit."),
     ] = False,
@@ -67,11 +67,11 @@ def _frame(
 
 
 @contextmanager
-def engine(*, sampling: bool = False) -> Iterator[EngineFacade]:
-    """The engine for one command. `sampling` where the command needs figures of the machine."""
+def engine(*, sampling: bool = False, recording: bool = False) -> Iterator[EngineFacade]:
+    """The engine for one command: with figures of the machine (`sampling`), stored or not (`recording`)."""
     from embedctl.engine.opening import open_engine
 
-    opened = open_engine(demo=_globals.demo, sampling=sampling)
+    opened = open_engine(demo=_globals.demo, sampling=sampling, recording=recording)
     try:
         yield opened
     finally:

@@ -30,7 +30,7 @@ def switch(
     as_json: JsonOption = False,
 ) -> None:
     """Make a backend the active one: check it, flip, then unload the old one."""
-    with engine(sampling=True) as opened:
+    with engine(sampling=True, recording=True) as opened:
         opened.refresh()
         if dry_run:
             plan = opened.plan_switch(target, keep_both=keep_both)

@@ -29,7 +29,7 @@ def run_now(
     as_json: JsonOption = False,
 ) -> None:
     """Measure both backends side by side and keep the run."""
-    with engine(sampling=True) as opened:
+    with engine(sampling=True, recording=True) as opened:
         opened.refresh()
         measured: Run = follow(opened.benchmark(backends=backend or None, preset=preset, title=title))
     _show(measured, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -59,12 +60,12 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command()
 def record() -> None:
     """Record samples without a screen until Ctrl-C; the console and `history` show them later."""
-    with engine(sampling=True) as opened:
-        if not opened.status().recording:
+    with engine(sampling=True, recording=True) as opened:
+        if not _wait_for(lambda: opened.status().recording):
             raise UsageError(
                 "Nothing is recorded",
-                why="another embedctl on this machine records already",
-                remedy="leave it running, or end it first",
+                why="another embedctl records to this history already, or it cannot be written",
+                remedy="leave that one running, or end it first; `embedctl doctor` says more",
             )
         say(f"recording to {opened.status().store_path}; Ctrl-C ends")
         stop = opened.subscribe(_tell_event)
@@ -83,9 +84,14 @@ def _tell_event(message: Message) -> None:
 
 
 def _first_sample(opened: EngineFacade) -> None:
+    _wait_for(lambda: opened.status().sample is not None)
+
+
+def _wait_for(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + _FIRST_SAMPLE_SECONDS
-    while opened.status().sample is None and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
+    return condition()
 
 
 def _watch(opened: EngineFacade, as_json: bool) -> None:

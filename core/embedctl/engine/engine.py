@@ -14,12 +14,12 @@ from embedctl.engine.jobs import Job, JobRunner
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample, Room, room
 from embedctl.engine.parts import Parts
-from embedctl.engine.recording import RecordingLock
+from embedctl.engine.sampling import Recorder, make_sampler
 from embedctl.engine.switching import Switcher
 from embedctl.engine.traffic import Traffic
 from embedctl.engine.watch import BackendWatch
-from embedctl.errors import BackendNotLoadedError, Cancelled, EmbedctlError, UsageError
-from embedctl.events import ActiveChanged, JobChanged, MachineSeen, SampleTaken, Subscriber
+from embedctl.errors import BackendNotLoadedError, Cancelled, EmbedctlError, StoreError, UsageError
+from embedctl.events import ActiveChanged, JobChanged, MachineSeen, Subscriber
 from embedctl.paths import Paths
 from embedctl.records import (
     BackendName,
@@ -27,12 +27,10 @@ from embedctl.records import (
     EmbedResult,
     Event,
     Finding,
-    GpuProcess,
     ModelStatus,
     Run,
     RunComparison,
     RunSummary,
-    Sample,
     Severity,
     Status,
     SwitchPlan,
@@ -64,6 +62,7 @@ class Engine:
         starting_backend: BackendName | None = None,
         demo: bool = False,
         sampling: bool = True,
+        recording: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Wire the parts together and start the background threads.
@@ -71,6 +70,7 @@ class Engine:
         Args:
             starting_backend: Goes before the remembered choice (the `EMBEDDING_BACKEND` flag).
             sampling: Start the sampler and the watch; without them nothing runs until it is asked for.
+            recording: Store what is sampled; a mere look at the machine leaves no trace in the history.
         """
         self._settings = settings
         self._paths = paths
@@ -97,7 +97,7 @@ class Engine:
             self._latest,
             self._room,
             settings.engine,
-            remember=self._remember_active,
+            activate=self._activate,
         )
         self._watch = BackendWatch(
             parts.backends.values(),
@@ -106,13 +106,16 @@ class Engine:
             ours=self._lifecycle.ours,
             quiet=lambda: any(job.kind == "benchmark" for job in self._jobs.running()),
         )
-        self._recording = RecordingLock(paths.data_dir / "recording.lock")
+        self._recording = sampling and recording
+        self._recorder = Recorder(parts, self._latest)
         self._sampler: Sampler | None = None
         if sampling:
-            self._recording.acquire()
-            self._sampler = self._make_sampler()
+            self._sampler = make_sampler(
+                parts, self._recorder, self._traffic, settings.telemetry, storing=recording
+            )
             parts.bus.publish(MachineSeen(self._machine))
-            parts.journal.add("start", "embedctl started")
+            if self._recording:
+                parts.journal.add("start", "embedctl started")
             self._sampler.start()
             self._watch.start()
 
@@ -137,7 +140,7 @@ class Engine:
             jobs=self._jobs.running(),
             store_path=str(self._parts.store.path),
             demo=self._demo,
-            recording=self._recording.held,
+            recording=self._recorder.recording,
         )
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -301,10 +304,9 @@ class Engine:
             except EmbedctlError as error:
                 log.warning("%s could not be unloaded: %s", name, error)
             backend.close()
-        if self._sampler is not None:
+        if self._recording:
             self._parts.journal.add("stop", "embedctl stopped")
         self._parts.probe.close()
-        self._recording.release()
         self._parts.store.close()
         for end in self._parts.at_close:
             end()
@@ -334,18 +336,19 @@ class Engine:
         return report
 
     def _download(self, job: Job) -> ModelStatus:
-        hub, store, repo = self._parts.hub, self._parts.store, self._settings.model.repo
+        hub, journal, model = self._parts.hub, self._parts.journal, self._settings.model
         started = self._clock()
         try:
             status = hub.download(job, job.cancel_token)
-        except EmbedctlError as error:
-            outcome = "cancelled" if isinstance(error, Cancelled) else error.what
-            store.add_download(repo, self._settings.model.revision, started, self._clock(), None, outcome)
-            if not isinstance(error, Cancelled):
-                self._parts.journal.add_failure(f"download of {repo} failed", error, during="download")
+        except Cancelled:
+            journal.add_download(model.repo, model.revision, started, None, "cancelled")
             raise
-        store.add_download(repo, status.revision, started, self._clock(), status.total_bytes, "done")
-        self._parts.journal.add("download", f"{repo} is here and verified", severity=Severity.OK)
+        except EmbedctlError as error:
+            journal.add_download(model.repo, model.revision, started, None, error.what)
+            journal.add_failure(f"download of {model.repo} failed", error, during="download")
+            raise
+        journal.add_download(model.repo, status.revision, started, status.total_bytes, "done")
+        journal.add("download", f"{model.repo} is here and verified", severity=Severity.OK)
         self._lifecycle.backend("native").refresh()
         return status
 
@@ -375,31 +378,15 @@ class Engine:
         )
         return stored
 
-    # Samples ---
-
-    def _make_sampler(self) -> Sampler:
-        from embedctl.telemetry.sampler import Sampler
-
-        recording = self._recording.held
-        telemetry = self._settings.telemetry
-        return Sampler(
-            self._parts.probe,
-            owners=lambda: {name: backend.pids() for name, backend in self._parts.backends.items()},
-            extra=self._traffic.figures,
-            publish=self._publish_sample,
-            store=self._parts.store.add_sample if recording else None,
-            maintain=self._parts.store.maintain if recording else None,
-            screen_hz=telemetry.screen_hz,
-            store_hz=telemetry.store_hz,
-        )
-
-    def _publish_sample(self, sample: Sample, processes: tuple[GpuProcess, ...]) -> None:
-        self._latest.put(sample, processes)
-        self._parts.bus.publish(SampleTaken(sample, processes))
-
     def _room(self) -> Room:
         return room(self._machine, self._latest.sample, self._settings.engine.memory_floor_gib)
 
-    def _remember_active(self, backend: BackendName) -> None:
-        self._parts.store.set_state(_ACTIVE, backend)
+    def _activate(self, backend: BackendName) -> None:
+        try:
+            self._parts.store.set_state(_ACTIVE, backend)
+        except StoreError as error:  # a full disk must not keep anyone from switching
+            self._parts.journal.add_failure(
+                "the choice will not outlive this process", error, backend, during="switch"
+            )
+        self._traffic.flip(backend)
         self._parts.bus.publish(ActiveChanged(backend))

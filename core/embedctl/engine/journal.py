@@ -50,3 +50,12 @@ class Journal:
         except StoreError as error:
             log.error("event not stored: %s", error)
         self._bus.publish(EventRecorded(event))
+
+    def add_download(
+        self, repo: str, revision: str | None, started: float, size: int | None, outcome: str
+    ) -> None:
+        """Keep how a download that ends now went."""
+        try:
+            self._store.add_download(repo, revision, started, self._clock(), size, outcome)
+        except StoreError as error:
+            log.error("download not stored: %s", error)

@@ -15,18 +15,21 @@ from embedctl.events import BackendChanged, EventBus
 from embedctl.hub import ModelHub
 from embedctl.paths import Paths
 from embedctl.records import BackendStatus
-from embedctl.settings import Settings, load_settings
+from embedctl.settings import NativeSettings, Settings, load_settings
 from embedctl.store import Store
 from embedctl.telemetry.probe import Probe
 
 
-def open_engine(*, demo: bool = False, sampling: bool = True, settings: Settings | None = None) -> Engine:
+def open_engine(
+    *, demo: bool = False, sampling: bool = True, recording: bool = True, settings: Settings | None = None
+) -> Engine:
     """Open the engine on this machine's settings and history.
 
     Args:
         demo: A simulated GB10, a small real model and local servers, in a data folder of their own.
         sampling: Read the machine all the time (a console, a recorder, a switch); without it the engine
             does only what it is asked.
+        recording: Store what is sampled.
         settings: In place of the settings file and the environment.
 
     Raises:
@@ -36,21 +39,29 @@ def open_engine(*, demo: bool = False, sampling: bool = True, settings: Settings
     paths = Paths.find(demo=demo)
     settings = settings or load_settings(paths)
     if demo:
-        return _open_demo(paths, settings, sampling)
+        return _open_demo(paths, settings, sampling=sampling, recording=recording)
     from embedctl.telemetry.combined import open_probe
 
     hub = ModelHub(settings.model.repo, settings.model.revision)
-    return _assemble(paths, settings, hub, open_probe(settings.telemetry.gpu), sampling)
+    probe = open_probe(settings.telemetry.gpu)
+    return _assemble(paths, settings, hub, probe, sampling=sampling, recording=recording)
 
 
-def _open_demo(paths: Paths, settings: Settings, sampling: bool) -> Engine:
+def _open_demo(paths: Paths, settings: Settings, *, sampling: bool, recording: bool) -> Engine:
     from embedctl.demo.session import DemoSession
     from embedctl.telemetry.simulated import SimulatedGB10
 
     session = DemoSession.start(paths, settings)
     try:
         return _assemble(
-            paths, session.settings, session.hub, SimulatedGB10(), sampling, demo=True, at_close=session.close
+            paths,
+            session.settings,
+            session.hub,
+            SimulatedGB10(),
+            sampling=sampling,
+            recording=recording,
+            demo=True,
+            at_close=session.close,
         )
     except BaseException:
         session.close()
@@ -62,8 +73,9 @@ def _assemble(
     settings: Settings,
     hub: ModelHub,
     probe: Probe,
-    sampling: bool,
     *,
+    sampling: bool,
+    recording: bool,
     demo: bool = False,
     at_close: Callable[[], None] | None = None,
 ) -> Engine:
@@ -74,10 +86,11 @@ def _assemble(
     def changed(status: BackendStatus) -> None:
         bus.publish(BackendChanged(status))
 
+    exact = _runs_in_float32(settings.native, probe)
     native = NativeBackend(
         settings.native,
         settings.model,
-        folder=hub.folder,
+        folder=lambda: hub.folder(dtype="float32" if exact else None),
         log_dir=paths.log_dir,
         on_change=changed,
         on_event=journal.record,
@@ -100,4 +113,12 @@ def _assemble(
         starting_backend=settings.engine.backend if "EMBEDDING_BACKEND" in os.environ else None,
         demo=demo,
         sampling=sampling,
+        recording=recording,
     )
+
+
+def _runs_in_float32(settings: NativeSettings, probe: Probe) -> bool:
+    """Whether the worker will compute in float32, for which the converted float16 weights are too coarse."""
+    if settings.dtype != "auto":
+        return settings.dtype == "float32"
+    return settings.device == "cpu" or (settings.device == "auto" and probe.machine().gpu is None)

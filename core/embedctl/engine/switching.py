@@ -107,15 +107,15 @@ class Switcher:
         room: Callable[[], Room],
         settings: EngineSettings,
         *,
-        remember: Callable[[BackendName], None],
+        activate: Callable[[BackendName], None],
     ) -> None:
-        """`remember` keeps the active choice beyond this process."""
+        """`activate` makes a backend the one that requests go to; it must not fail."""
         self._lifecycle = lifecycle
         self._traffic = traffic
         self._latest = latest
         self._room = room
         self._settings = settings
-        self._remember = remember
+        self._activate = activate
 
     def plan(self, target: BackendName, keep_both: bool | None) -> SwitchPlan:
         """What `run` would do now; what stands in its way is in the plan."""
@@ -174,8 +174,7 @@ class Switcher:
                     self._make_room(steps, plan)
                 agreement = self._bring_up(steps, job, plan)
                 with steps.step("flip"):
-                    self._traffic.flip(target)
-                    self._remember(target)
+                    self._activate(target)
         except (EmbedctlError, OSError) as error:
             self._roll_back(steps, job, source, target, was_loaded)
             if isinstance(error, Cancelled):
