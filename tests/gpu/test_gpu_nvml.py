@@ -95,7 +95,9 @@ class Holder:
 def probe() -> Iterator[Probe]:
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
+    begin = time.perf_counter()
     opened = open_probe()
+    print(f"opening the probe took {time.perf_counter() - begin:.2f} s")
     with ExitStack() as stack:
         stack.callback(opened.close)
         if opened.machine().gpu is None:

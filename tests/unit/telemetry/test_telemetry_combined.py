@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.fake_nvml import GIB, NO_LIBRARY, Fails, FakeNvml, gb10, h200, process
 
 from embedctl.metrics import METRICS
 from embedctl.telemetry import combined, cuda_driver
 from embedctl.telemetry.combined import open_probe
 from embedctl.telemetry.cuda_driver import bus_key, integrated_gpus
+from tests.support.fake_nvml import GIB, NO_LIBRARY, Fails, FakeNvml, gb10, h200, process
 
 MINE = {"native": frozenset({os.getpid()}), "ollama": frozenset[int]()}
 TELEMETRY = {

@@ -5,6 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from embedctl.records import GpuProcess
+from embedctl.telemetry.nvml import NvmlProbe
+from embedctl.telemetry.nvml_device import NoGpu
+from embedctl.telemetry.readings import ReadingBuilder
+from embedctl.telemetry.throttling import ThrottleReader, Unanswered
 from tests.support.fake_nvml import (
     DRIVER_NOT_LOADED,
     GIB,
@@ -21,10 +27,6 @@ from tests.support.fake_nvml import (
     memory,
     process,
 )
-
-from embedctl.records import GpuProcess
-from embedctl.telemetry.nvml import NvmlProbe
-from embedctl.telemetry.nvml_device import NoGpu
 
 POOL = int(121.6 * GIB)
 ME = os.getpid()
@@ -332,3 +334,44 @@ def test_no_device_and_a_wrong_index_are_said() -> None:
         server(h200(nvmlDeviceGetCount=0))
     with pytest.raises(NoGpu, match="no GPU 3: NVML lists 1"):
         server(h200(), index=3)
+
+
+def test_time_spent_throttled_before_the_start_is_not_throttling_now() -> None:
+    counter = SimpleNamespace(violationTime=9_000_000)
+    asked = {"nvmlDeviceGetCurrentClocksEventReasons": 0, "nvmlDeviceGetViolationStatus": counter}
+
+    def ask(call: str, *_: Any) -> Any:
+        if call not in asked:
+            raise Unanswered(call)
+        return asked[call]
+
+    figures = ReadingBuilder({})
+    ThrottleReader(ask).read(figures)
+    assert figures.finish().values == {"gpu_throttled": 0}
+
+
+def test_counters_alone_need_two_readings_and_nothing_at_all_is_absent() -> None:
+    def counters_only(call: str, *_: Any) -> Any:
+        if call == "nvmlDeviceGetViolationStatus":
+            return SimpleNamespace(violationTime=7)
+        raise Unanswered("NVML answers Not Supported on this GPU")
+
+    def nothing(_call: str, *_: Any) -> Any:
+        raise Unanswered("NVML answers Not Supported on this GPU")
+
+    reader = ThrottleReader(counters_only)
+    first, second, none = (ReadingBuilder({}) for _ in range(3))
+    reader.read(first)
+    reader.read(second)
+    ThrottleReader(nothing).read(none)
+    assert "two readings" in (first.finish().provenance["gpu_throttled"].absence or "")
+    assert second.finish().values == {"gpu_throttled": 0}
+    assert "Not Supported" in (none.finish().provenance["gpu_throttled"].absence or "")
+
+
+def test_the_cuda_drivers_word_stands_over_what_nvml_lacks() -> None:
+    """A virtual GPU: discrete, though NVML has neither its memory nor its BAR1 window."""
+    nvml = h200(nvmlDeviceGetMemoryInfo=Fails(3), nvmlDeviceGetBAR1MemoryInfo=Fails(3))
+    probe = server(nvml)
+    assert probe.gpus[0].unified is False
+    assert "gpu_memory_total" not in probe.read(MINE).values
