@@ -27,7 +27,7 @@ _BUFFER = 64 * 2**10
 
 
 class FrameError(Exception):
-    """Bytes that are no frame, or a frame beyond the limits: the two sides no longer understand each other."""
+    """Bytes that are no frame, or a frame beyond the limits: the two sides no longer agree."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,414 @@
+"""The native backend: sentence-transformers in a worker process of its own.
+
+This process never imports torch. A stop gives back all of the worker's memory, its CUDA context too; a crash
+costs the requests under way, is told to their callers, and the worker is started again with growing pauses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from embedctl.backends.base import EmbedRequest
+from embedctl.backends.native_memory import Expected, expected_memory, nvidia_driver_present
+from embedctl.backends.native_status import NAME, Known, fingerprint_of, pids_of, status_of
+from embedctl.backends.restarts import After, Restarts, start_timer
+from embedctl.errors import (
+    BackendError,
+    BackendNotLoadedError,
+    BackendUnavailableError,
+    CanaryError,
+    Cancelled,
+    EmbedctlError,
+    ModelMissingError,
+    WorkerCrashedError,
+)
+from embedctl.progress import CancelToken, Progress, silent
+from embedctl.records import (
+    BackendState,
+    BackendStatus,
+    EmbedResult,
+    Event,
+    Fingerprint,
+    LoadReport,
+    Preflight,
+    Severity,
+)
+from embedctl.worker.client import WorkerClient
+from embedctl.worker.process import WorkerExit
+from embedctl.worker.protocol import WorkerMemory, WorkerOptions, WorkerReady
+
+if TYPE_CHECKING:
+    from embedctl.settings import ModelSettings, NativeSettings
+
+_MEMORY_EVERY_S: Final = 1.0
+
+
+class NativeBackend:
+    """See `Backend`. Safe to use from any thread.
+
+    Args:
+        settings: How the worker loads and embeds.
+        model: Which model it serves, for status and fingerprint.
+        folder: The model's folder, or None while the model is not (completely) on disk.
+        log_dir: Where the worker's log goes.
+        on_change: Gets the status whenever the state changes, on the thread that changed it.
+        on_event: Gets the crashes and restarts.
+        clock: Unix seconds.
+        after: Starts the timer of a restart.
+    """
+
+    def __init__(
+        self,
+        settings: NativeSettings,
+        model: ModelSettings,
+        *,
+        folder: Callable[[], Path | None],
+        log_dir: Path,
+        on_change: Callable[[BackendStatus], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        clock: Callable[[], float] = time.time,
+        after: After = start_timer,
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._folder = folder
+        self._log_file = log_dir / "native-worker.log"
+        self._on_change = on_change
+        self._on_event = on_event
+        self._clock = clock
+        self._restarts = Restarts(self._start_again, after=after)
+        self._changing = threading.RLock()
+        """Held for the whole of a load, a restart or an unload."""
+        self._lock = threading.Lock()
+        """Guards the fields below, for moments only."""
+        self._known = Known()
+        self._client: WorkerClient | None = None
+        self._memory_asked = 0.0
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    # What is known
+
+    def status(self) -> BackendStatus:
+        with self._lock:
+            known, pid = self._known, self._pid()
+        return status_of(known, self._model, pids_of(pid, known.memory))
+
+    def pids(self) -> frozenset[int]:
+        with self._lock:
+            return pids_of(self._pid(), self._known.memory)
+
+    def fingerprint(self) -> Fingerprint:
+        return fingerprint_of(self._known.ready, self._model, self._settings)
+
+    def refresh(self) -> BackendStatus:
+        with self._lock:
+            client, state = self._client, self._known.state
+        if client is not None and state is BackendState.READY:
+            with contextlib.suppress(EmbedctlError):  # a worker that has just died says so by itself
+                self._keep_memory(client.memory(timeout=2.0))
+        elif self._changing.acquire(blocking=False):  # else a load or unload is under way and tells the state
+            try:
+                self._look()
+            finally:
+                self._changing.release()
+        return self.status()
+
+    def preflight(self) -> Preflight:
+        folder = self._require_folder()
+        settings = self._settings
+        ready = self._known.ready
+        device = ready.device if ready else settings.device
+        cuda = device.startswith("cuda") or (device == "auto" and nvidia_driver_present())
+        try:
+            expected = expected_memory(
+                folder,
+                cuda=cuda,
+                dtype=settings.dtype,
+                batch_size=settings.batch_size,
+                max_tokens=settings.max_tokens,
+            )
+        except FileNotFoundError as error:
+            raise _model_missing(str(error)) from error
+        except (OSError, ValueError) as error:
+            return Preflight(NAME, None, f"unknown: {error}", warnings=(str(error),))
+        return Preflight(NAME, expected.bytes, expected.source, warnings=_warnings(expected))
+
+    # Load and unload
+
+    def load(self, progress: Progress, cancel: CancelToken) -> LoadReport:
+        self._restarts.forget()
+        with self._changing:
+            with self._lock:
+                client, ready = self._client, self._known.ready
+            if client is not None and client.alive and ready is not None:
+                return self._check(client, ready, progress)
+            return self._start(progress, cancel)
+
+    def unload(self) -> None:
+        self._restarts.forget()
+        with self._changing:
+            with self._lock:
+                client = self._client
+            if client is not None:
+                self._enter(BackendState.UNLOADING, "the worker is being stopped")
+                client.stop()
+            self._let_go()
+            if self._known.state in (BackendState.UNLOADING, BackendState.FAILED):
+                self._enter(BackendState.UNLOADED)
+
+    def close(self) -> None:
+        self._restarts.forget()
+        with self._lock:
+            self._closed = True
+            client = self._client
+        if client is not None and self._known.state is not BackendState.READY:
+            client.kill()  # a load that is under way fails, and its thread lets go of `_changing`
+        self.unload()
+
+    # Embedding
+
+    def embed(self, request: EmbedRequest) -> EmbedResult:
+        with self._lock:
+            client, known = self._client, self._known
+        if client is None or known.state is not BackendState.READY:
+            raise _not_serving(known, restarting=self._restarts.pending)
+        started = time.perf_counter()
+        answer = client.embed(
+            request.texts,
+            batch_size=request.batch_size,
+            normalize=request.normalize,
+            timeout=request.timeout if request.timeout is not None else self._settings.request_timeout_s,
+        )
+        seconds = time.perf_counter() - started
+        self._ask_memory(client)
+        return EmbedResult(
+            vectors=answer.vectors,
+            backend=NAME,
+            tokens=answer.tokens,
+            truncated=answer.truncated,
+            failures=answer.failures,
+            seconds=seconds,
+            notes=answer.notes,
+        )
+
+    # Within a change
+
+    def _check(self, client: WorkerClient, ready: WorkerReady, progress: Progress) -> LoadReport:
+        """Loading what is loaded: the canary again."""
+        started = time.perf_counter()
+        progress("canary")
+        report = client.canary(timeout=self._settings.request_timeout_s)
+        if not report.passed:
+            raise CanaryError(
+                "The loaded model gives wrong vectors",
+                why=report.detail,
+                remedy="unload it and load it again; then look at `embedctl doctor`",
+            )
+        return LoadReport(NAME, time.perf_counter() - started, report, ("was loaded already", *ready.notes))
+
+    def _start(self, progress: Progress, cancel: CancelToken) -> LoadReport:
+        """Start a worker. The state afterwards is READY, or says why not."""
+        started = time.perf_counter()
+        try:
+            folder = self._require_folder()
+        except ModelMissingError as error:
+            self._enter(BackendState.MODEL_MISSING, error.what, error.remedy)
+            raise
+        except BackendUnavailableError as error:
+            self._enter(BackendState.UNAVAILABLE, error.what, error.remedy)
+            raise
+        client = WorkerClient(
+            _options(folder, self._settings),
+            log_file=self._log_file,
+            on_exit=lambda end: self._worker_ended(client, end),
+        )
+        with self._lock:
+            if self._closed:
+                raise BackendNotLoadedError("The native backend was closed")
+            self._client = client
+        self._enter(BackendState.LOADING, "the worker is loading the model")
+        try:
+            ready = client.start(progress, cancel, timeout=self._settings.load_timeout_s)
+            self._serve(client, ready)
+        except EmbedctlError as error:
+            self._let_go()
+            if isinstance(error, Cancelled):
+                self._enter(BackendState.UNLOADED)
+            else:
+                self._enter(BackendState.FAILED, _sentence(error), error.remedy)
+            raise
+        return LoadReport(NAME, time.perf_counter() - started, ready.canary, ready.notes)
+
+    def _serve(self, client: WorkerClient, ready: WorkerReady) -> None:
+        with self._lock:
+            if not client.alive:  # its end was not an accident of a serving worker: `_worker_ended` left it
+                raise WorkerCrashedError(
+                    "The native worker ended just after it had loaded",
+                    remedy="look at its log; then try again",
+                )
+            self._known = Known(
+                BackendState.READY, ready=ready, ready_since=self._clock(), memory=ready.memory
+            )
+        self._tell()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._client = None
+            self._known = replace(self._known, ready=None, ready_since=None, memory=None)
+
+    # The worker's end, and its restart
+
+    def _worker_ended(self, client: WorkerClient, end: WorkerExit) -> None:
+        """On the worker's thread: a worker that was serving is gone."""
+        with self._lock:
+            known = self._known
+            if client is not self._client or known.state is not BackendState.READY:
+                return
+        served = self._clock() - (known.ready_since or 0.0)
+        self._restarts.stayed_up(served)
+        self._let_go()
+        self._record(f"native worker {end.cause}", Severity.ERROR, {"log": list(end.log_tail)})
+        self._plan_restart(f"the worker ended: {end.cause}")
+
+    def _plan_restart(self, why: str) -> None:
+        remedy = "look at the worker's log; load it again by hand"
+        with self._lock:
+            if self._closed:
+                return
+            # Before the timer starts: an attempt that finds another state is not wanted any more.
+            self._known = replace(self._known, state=BackendState.FAILED, detail=why, remedy=remedy)
+        attempt = self._restarts.schedule()
+        if attempt is not None:
+            self._enter(BackendState.FAILED, f"{why}; {attempt}", remedy)
+            return
+        given_up = f"given up after {self._restarts.made} restarts"
+        self._record(f"native worker {given_up}", Severity.ERROR, {"why": why})
+        self._enter(BackendState.FAILED, f"{why}; {given_up}", remedy)
+
+    def _start_again(self, cancel: CancelToken) -> None:
+        """One attempt, on the timer's thread."""
+        with self._changing:
+            if cancel.cancelled or self._known.state is not BackendState.FAILED:
+                return
+            try:
+                report = self._start(silent, cancel)
+            except Cancelled:
+                return
+            except EmbedctlError as error:
+                if not cancel.cancelled:
+                    self._plan_restart(_sentence(error))
+                return
+            self._restarts.succeeded()
+        detail = {"attempt": self._restarts.made, "seconds": round(report.seconds, 3)}
+        self._record("native worker restarted", Severity.INFO, detail)
+
+    # Small parts
+
+    def _look(self) -> None:
+        """Say whether a load could work, without hiding why the last one failed."""
+        if self._known.state is BackendState.READY:
+            return
+        try:
+            self._require_folder()
+        except BackendUnavailableError as error:
+            self._enter(BackendState.UNAVAILABLE, error.what, error.remedy)
+        except ModelMissingError as error:
+            self._enter(BackendState.MODEL_MISSING, error.what, error.remedy)
+        else:
+            if self._known.state is not BackendState.FAILED:
+                self._enter(BackendState.UNLOADED)
+
+    def _require_folder(self) -> Path:
+        for package in ("torch", "sentence_transformers"):
+            if find_spec(package) is None:
+                raise BackendUnavailableError(
+                    f"The package {package} is not installed", remedy="install embedctl with its dependencies"
+                )
+        folder = self._folder()
+        if folder is None:
+            raise _model_missing(f"{self._model.repo} is not on disk, or not completely")
+        return folder
+
+    def _pid(self) -> int | None:
+        return self._client.pid if self._client is not None else None
+
+    def _ask_memory(self, client: WorkerClient) -> None:
+        """Have the worker report its memory, at most once a second, without waiting for it."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._memory_asked < _MEMORY_EVERY_S:
+                return
+            self._memory_asked = now
+        with contextlib.suppress(BackendError):
+            client.memory_later(self._keep_memory)
+
+    def _keep_memory(self, memory: WorkerMemory) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._known = replace(self._known, memory=memory)
+
+    def _enter(self, state: BackendState, detail: str = "", remedy: str = "") -> None:
+        with self._lock:
+            before = self._known
+            self._known = replace(before, state=state, detail=detail, remedy=remedy)
+            if self._known == before:
+                return
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self.status())
+
+    def _record(self, title: str, severity: Severity, detail: Mapping[str, object]) -> None:
+        if self._on_event is not None:
+            kind = "error" if severity is Severity.ERROR else "load"
+            self._on_event(Event(self._clock(), kind, title, NAME, severity, detail))
+
+
+def _options(folder: Path, settings: NativeSettings) -> WorkerOptions:
+    return WorkerOptions(
+        folder=str(folder),
+        device=settings.device,
+        dtype=settings.dtype,
+        attention=settings.attention,
+        batch_size=settings.batch_size,
+        max_tokens=settings.max_tokens,
+        threads=settings.threads,
+    )
+
+
+def _warnings(expected: Expected) -> tuple[str, ...]:
+    if not expected.pickled:
+        return ()
+    return ("the weights are a pickle, not safetensors: loading takes longer and reads tensors only",)
+
+
+def _model_missing(why: str) -> ModelMissingError:
+    return ModelMissingError(
+        "The model is not there", why=why, remedy="fetch it with `embedctl models download`, or press d"
+    )
+
+
+def _not_serving(known: Known, *, restarting: bool) -> BackendError:
+    if restarting:
+        return WorkerCrashedError(
+            "The native worker is being restarted", why=known.detail, remedy="try again in a few seconds"
+        )
+    return BackendNotLoadedError(
+        "The native backend is not loaded", why=known.detail or f"it is {known.state}", remedy="load it first"
+    )
+
+
+def _sentence(error: EmbedctlError) -> str:
+    return f"{error.what}: {error.why}" if error.why else error.what

@@ -1,0 +1,106 @@
+"""What is known of the native backend, told as the records that every backend tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedctl.records import BackendState, BackendStatus, Fingerprint
+from embedctl.worker.protocol import WorkerMemory, WorkerReady
+
+if TYPE_CHECKING:
+    from embedctl.settings import ModelSettings, NativeSettings
+
+NAME = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One moment's knowledge; everything about the worker is None while there is none."""
+
+    state: BackendState = BackendState.UNKNOWN
+    detail: str = ""
+    remedy: str = ""
+    ready: WorkerReady | None = None
+    ready_since: float | None = None
+    memory: WorkerMemory | None = None
+
+
+def pids_of(worker: int | None, memory: WorkerMemory | None) -> frozenset[int]:
+    """The worker and those of its children that it last reported."""
+    if worker is None:
+        return frozenset()
+    return frozenset({worker, *(memory.pids if memory else ())})
+
+
+def status_of(known: Known, model: ModelSettings, pids: frozenset[int]) -> BackendStatus:
+    ready = known.ready
+    claimed, source = _claim(known.memory)
+    return BackendStatus(
+        name=NAME,
+        state=known.state,
+        detail=known.detail,
+        remedy=known.remedy,
+        model=model.repo,
+        revision=_revision(model),
+        version=_version(ready),
+        device=_device(ready),
+        dtype=ready.dtype if ready else None,
+        attention=ready.attention if ready else None,
+        dimension=ready.dimension if ready else None,
+        max_tokens=ready.max_tokens if ready else None,
+        pids=pids,
+        claimed_bytes=claimed,
+        claimed_source=source,
+        ready_since=known.ready_since,
+        notes=ready.notes if ready else (),
+    )
+
+
+def fingerprint_of(ready: WorkerReady | None, model: ModelSettings, settings: NativeSettings) -> Fingerprint:
+    """Driver and machine are the engine's to add: the worker knows neither."""
+    return Fingerprint(
+        backend=NAME,
+        backend_version=_version(ready),
+        model=model.repo,
+        revision=_revision(model),
+        dtype=ready.dtype if ready else None,
+        pooling=ready.pooling if ready else None,
+        normalized=True,
+        max_tokens=ready.max_tokens if ready else settings.max_tokens,
+        dimension=ready.dimension if ready else None,
+        device=_device(ready),
+        attention=ready.attention if ready else None,
+        torch=ready.versions["torch"] if ready else None,
+        driver=None,
+        machine=None,
+        options={
+            "batch_size": settings.batch_size,
+            "threads": settings.threads,
+            **({"encoder": ready.encoder, **ready.versions} if ready else {}),
+        },
+    )
+
+
+def _claim(memory: WorkerMemory | None) -> tuple[int | None, str | None]:
+    if memory is None:
+        return None, None
+    if memory.reserved is not None:
+        return memory.reserved, "torch's reserved bytes"
+    return memory.rss, "the worker's resident set (torch keeps no count on a CPU)"
+
+
+def _device(ready: WorkerReady | None) -> str | None:
+    return f"{ready.device} ({ready.device_name})" if ready else None
+
+
+def _version(ready: WorkerReady | None) -> str | None:
+    if ready is None:
+        return None
+    return f"sentence-transformers {ready.versions['sentence-transformers']}, torch {ready.versions['torch']}"
+
+
+def _revision(model: ModelSettings) -> str | None:
+    """None for a folder, which has no revision whatever the setting says."""
+    return None if Path(model.repo).is_dir() else model.revision

@@ -1,0 +1,105 @@
+"""Starting the worker's process, reading its log, and saying how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+_TAIL_BYTES: Final = 8192
+_TAIL_LINES: Final = 8
+_SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HF_API_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExit:
+    """How a worker's process ended."""
+
+    code: int | None
+    """Exit code, negative for a signal; None if it could not be had."""
+    log_tail: tuple[str, ...]
+    """The last lines that it wrote."""
+
+    @property
+    def cause(self) -> str:
+        """In a few words, such as `killed by SIGKILL (…)`."""
+        if self.code is None:
+            return "ended for an unknown reason"
+        if self.code == -signal.SIGKILL:
+            return "killed by SIGKILL (the kernel's out-of-memory killer does this when memory runs out)"
+        if self.code < 0:
+            try:
+                return f"killed by {signal.Signals(-self.code).name}"
+            except ValueError:
+                return f"killed by signal {-self.code}"
+        return f"exited with code {self.code}"
+
+    def __str__(self) -> str:
+        return f"{self.cause}; its last words: {' | '.join(self.log_tail)}" if self.log_tail else self.cause
+
+
+def worker_environment(inherited: Mapping[str, str], threads: int | None) -> dict[str, str]:
+    """The environment of a worker: it needs no network and no token, and gets neither."""
+    environment = {name: value for name, value in inherited.items() if name not in _SECRETS}
+    environment |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DISABLE_SAFETENSORS_CONVERSION": "1",
+        "TQDM_DISABLE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    # The worker never forks after tokenizing, so the fast tokenizers may use all cores.
+    environment.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    return environment
+
+
+def spawn(connection: socket.socket, log_file: IO[bytes], threads: int | None) -> subprocess.Popen[bytes]:
+    """Start a worker that serves `connection`; stdout and stderr go to `log_file`.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
+    descriptor = connection.fileno()
+    # -P keeps a stray torch.py in the current folder out of the worker's imports.
+    command = [sys.executable, "-P", "-m", "embedctl.worker", str(descriptor), str(os.getpid())]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log_file,
+        stderr=subprocess.STDOUT,
+        pass_fds=(descriptor,),
+        env=worker_environment(os.environ, threads),
+        start_new_session=True,  # Ctrl-C in the console's terminal is for the console
+    )
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """A fresh log for one worker; the one before is kept as `….1`.
+
+    The caller reads its tail from this very file, also when another program has put a newer one in its place.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.replace(path.with_name(path.name + ".1"))
+    return path.open("w+b", buffering=0)
+
+
+def log_tail(log_file: IO[bytes]) -> tuple[str, ...]:
+    """The last lines of a worker's log that are not blank."""
+    # pread leaves the offset alone, which the worker's own writes share.
+    size = os.fstat(log_file.fileno()).st_size
+    data = os.pread(log_file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
+    return tuple([line for line in lines if line][-_TAIL_LINES:])
