@@ -4,10 +4,11 @@ The demo runs a small model on the CPU. Each of its processes stands for one tha
 GPU:
 
 - its resident size says how far it is: up to 128 MiB it is a bare interpreter and holds nothing on the GPU;
-  by 320 MiB torch is there and with it the CUDA context (0.45 GiB); by 576 MiB the model is loaded and with
-  it BGE-M3's weights (568 million parameters in fp16, 1.06 GiB). In between in proportion.
-- its share of the CPU stands for the GPU's: utilisation, and through it activations (up to 0.5 GiB, kept once
-  taken, as a caching allocator does), power, temperature and clock.
+  by 512 MiB torch is there and with it the CUDA context (0.45 GiB); by 832 MiB the model is loaded and with
+  it BGE-M3's weights (568 million parameters in fp16, 1.06 GiB). In between in proportion. A worker with
+  sentence-transformers and the demo's model was seen at 850 to 900 MiB.
+- its share of the CPU stands for the GPU's, as far as its weights are there: utilisation, and through it
+  activations (up to 0.5 GiB, kept once taken, as a caching allocator does), power, temperature and clock.
 
 Figures ease towards where they belong, so loads and unloads look like curves and not like steps. Idle and
 full figures are of the size that owners of a DGX Spark report.
@@ -125,11 +126,13 @@ class Gb10Model:
         }
 
     def _shares(self, loads: Mapping[int, Load], step: float) -> dict[int, float]:
-        """Each process's share of the whole CPU since the last step, 0 to 1."""
+        """What each process computes on the GPU: its share of the whole CPU since the last step, 0 to 1."""
         if step <= 0:
             return {}
         return {
-            pid: max(0.0, load.cpu_seconds - self._loads[pid].cpu_seconds) / step / self._cores
+            pid: max(0.0, load.cpu_seconds - self._loads[pid].cpu_seconds)
+            / (step * self._cores)
+            * _loaded(load.resident)
             for pid, load in loads.items()
             if pid in self._loads
         }
@@ -142,7 +145,7 @@ class Gb10Model:
         for pid, load in loads.items():
             lasting = _lasting_bytes(load.resident)
             peak = max(self._activations.get(pid, 0.0), _ACTIVATIONS * min(1.0, busy.get(pid, 0.0)))
-            self._activations[pid] = peak if lasting >= _CONTEXT + _WEIGHTS else 0.0
+            self._activations[pid] = peak * _loaded(load.resident)
             held = self._held.get(pid, 0.0)
             held += (lasting + self._activations[pid] - held) * _eased(step, _MEMORY_TAU)
             self._held[pid] = held
@@ -153,9 +156,13 @@ class Gb10Model:
 
 def _lasting_bytes(resident: int) -> float:
     """Context and weights that a process of this resident size stands for."""
-    context = _share(resident, 128 * MIB, 320 * MIB)
-    weights = _share(resident, 320 * MIB, 576 * MIB)
-    return context * _CONTEXT + weights * _WEIGHTS
+    context = _share(resident, 128 * MIB, 512 * MIB)
+    return context * _CONTEXT + _loaded(resident) * _WEIGHTS
+
+
+def _loaded(resident: int) -> float:
+    """How much of the weights is there, 0 to 1."""
+    return _share(resident, 512 * MIB, 832 * MIB)
 
 
 def _share(value: float, low: float, high: float) -> float:
