@@ -152,13 +152,16 @@ def _clock_ticks(since: float, until: float, tz: tzinfo | None, step: int) -> tu
     day = local_time(since, tz).replace(hour=0, minute=0, second=0, microsecond=0)
     while (midnight := _timestamp(day, tz)) < until:
         following = _timestamp(day + timedelta(days=1), tz)
-        for offset in range(0, 86_400 + 7200, step):
-            # By the wall clock where the day's length matters; by elapsed time where an hour may come twice.
-            at = _timestamp(day + timedelta(seconds=offset), tz) if step > 3600 else midnight + offset
-            if at >= min(until, following):
-                break
-            if at >= since:
-                ticks.append(TimeTick(at, _clock_label(local_time(at, tz), step)))
+        # By the wall clock where the day's length matters; by elapsed time where an hour may come twice.
+        if step > 3600:
+            moments = [_timestamp(day + timedelta(seconds=past), tz) for past in range(0, 86_400, step)]
+        else:
+            first = max(0, math.ceil((since - midnight) / step))
+            last = math.ceil((min(until, following) - midnight) / step)
+            moments = [midnight + number * step for number in range(first, last)]
+        ticks += [
+            TimeTick(at, _clock_label(local_time(at, tz), step)) for at in moments if since <= at < until
+        ]
         day += timedelta(days=1)
     return tuple(ticks)
 

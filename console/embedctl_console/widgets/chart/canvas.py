@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -46,15 +47,20 @@ class Canvas:
         begin = max(0, x)
         shown = text[begin - x : max(0, self.width - x)]
         if shown:
-            codes = [ord(char) if _is_narrow(char) else ord("?") for char in shown]
+            codes = _codes(shown)
             self.glyphs[y, begin : begin + len(codes)] = codes
             self.roles[y, begin : begin + len(codes)] = role
 
+    def fill(self, x: int, y: int, width: int, height: int, glyph: str, role: int) -> None:
+        """Fill a rectangle inside the frame with one character."""
+        self.glyphs[y : y + height, x : x + width] = ord(glyph)
+        self.roles[y : y + height, x : x + width] = role
+
     def runs(self, y: int) -> Iterator[tuple[str, int]]:
-        """Line `y` as stretches of one role; spaces join the stretch before them."""
+        """Line `y` as stretches of one role; spaces join the stretch before them, leading ones the first."""
         glyphs = self.glyphs[y]
         inked = glyphs != _SPACE
-        source = np.maximum.accumulate(np.where(inked, np.arange(self.width), 0))
+        source = np.maximum.accumulate(np.where(inked, np.arange(self.width), inked.argmax()))
         roles = self.roles[y][source]
         text = glyphs.astype("<u4").tobytes().decode("utf-32-le")
         bounds = [0, *(np.flatnonzero(np.diff(roles)) + 1).tolist(), self.width]
@@ -73,9 +79,13 @@ class Canvas:
         return "\n".join("".join(map(chr, row)).rstrip() for row in self.glyphs)
 
 
+@lru_cache(maxsize=512)
+def _codes(text: str) -> list[int]:
+    if text.isascii() and text.isprintable():
+        return list(text.encode())
+    return [ord(char) if _is_narrow(char) else ord("?") for char in text]
+
+
 def _is_narrow(char: str) -> bool:
-    if char < "\x7f":
-        return char >= " "
-    return unicodedata.east_asian_width(char) not in "WF" and not unicodedata.category(char).startswith(
-        ("M", "C")
-    )
+    wide = unicodedata.east_asian_width(char) in "WF"
+    return not wide and not unicodedata.category(char).startswith(("M", "C"))

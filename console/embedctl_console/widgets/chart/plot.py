@@ -21,6 +21,8 @@ from embedctl_console.widgets.chart.viewport import Viewport
 
 GUTTER: Final = 10
 """Cells left of the plot, the same for every chart, so that charts above each other line up in time."""
+_LEAST_GRID: Final = 6
+"""Cells."""
 _LEAST_WIDTH: Final = GUTTER + 8
 _LEAST_HEIGHT: Final = 5
 
@@ -208,13 +210,12 @@ def _legend_lines(entries: Sequence[LegendEntry], width: int) -> list[list[Legen
 
 def _draw_value_axis(canvas: Canvas, scene: Scene, area: PlotArea, scale: Scale) -> None:
     side, _, _, tick, _, grid, _ = _lines(scene)
-    for y in range(area.y, area.y + area.height):
-        canvas.put(area.x - 1, y, side, Role.AXIS)
+    canvas.fill(area.x - 1, area.y, 1, area.height, side, Role.AXIS)
     for value, label in zip(scale.ticks, scale.labels, strict=True):
         y = _cell_row(value, scene, area, scale)
         canvas.put(max(0, area.x - 2 - len(label)), y, label, Role.AXIS)
         canvas.put(area.x - 1, y, tick, Role.AXIS)
-        canvas.put(area.x, y, grid * area.width, Role.GRID)
+        canvas.fill(area.x, y, area.width, 1, grid, Role.GRID)
 
 
 def _cell_row(value: float, scene: Scene, area: PlotArea, scale: Scale) -> int:
@@ -258,8 +259,7 @@ def _draw_verticals(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
     for at, line, role in stems:
         x = area.column(at, scene.viewport)
         if x is not None:
-            for y in range(area.y, area.y + area.height):
-                canvas.put(x, y, line, role)
+            canvas.fill(x, area.y, 1, area.height, line, role)
 
 
 def _draw_empty(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
@@ -326,6 +326,21 @@ def _draw_paths(canvas: Canvas, scene: Scene, area: PlotArea, scale: Scale, path
     plot = np.s_[area.y : area.y + area.height, area.x : area.x + area.width]
     canvas.glyphs[plot] = np.where(inked, picture.glyphs, canvas.glyphs[plot])
     canvas.roles[plot] = np.where(inked, roles, canvas.roles[plot])
+    for y in range(area.y, area.y + area.height):
+        _clear_short_grid(canvas, area, y)
+
+
+def _clear_short_grid(canvas: Canvas, area: PlotArea, y: int) -> None:
+    """Take away the grid where lines leave little of it: clutter, and two changes of colour each."""
+    line = slice(area.x, area.x + area.width)
+    grid = canvas.roles[y, line] == Role.GRID
+    if not grid.any():
+        return
+    starts = np.flatnonzero(np.diff(grid, prepend=False, append=False))
+    for begin, end in zip(starts[::2].tolist(), starts[1::2].tolist(), strict=True):
+        if end - begin < _LEAST_GRID:
+            canvas.glyphs[y, area.x + begin : area.x + end] = ord(" ")
+            canvas.roles[y, area.x + begin : area.x + end] = Role.TEXT
 
 
 def _draw_signs(canvas: Canvas, scene: Scene, area: PlotArea, scale: Scale) -> None:

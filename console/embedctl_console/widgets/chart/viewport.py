@@ -50,7 +50,7 @@ class Viewport:
         """Moved by less than one column, so that the columns' bounds are multiples of their width.
 
         A live window then moves by whole columns: entries do not wander between columns from frame to frame,
-        so the picture stands still until a column is full.
+        and only the newest column changes until it is full.
         """
         width = self.span / columns
         until = -(-self.until // width) * width

@@ -25,7 +25,6 @@ from embedctl_console.widgets.chart.canvas import Canvas, Role
 from embedctl_console.widgets.chart.marks import Mark
 from embedctl_console.widgets.chart.palette import series_colors
 from embedctl_console.widgets.chart.plot import GUTTER, ChartSeries, PlotArea, Scene, draw, plot_area
-from embedctl_console.widgets.chart.raster import CHARSETS
 from embedctl_console.widgets.chart.viewport import Viewport
 
 _ZOOM_KEYS = Binding.Group("Zoom", compact=True)
@@ -245,7 +244,7 @@ class TimeSeriesChart(Widget, can_focus=True):
     def _shown_viewport(self) -> Viewport:
         if not self.live:
             return self._viewport
-        return self._viewport.in_steps(max(1, self.size.width - GUTTER) * CHARSETS[self.charset].across)
+        return self._viewport.in_steps(max(1, self.size.width - GUTTER))
 
     def _scene(self) -> Scene:
         return Scene(
