@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from embedctl.backends.base import EmbedRequest
 from embedctl.backends.ollama_host import find_host, is_local, port_of
 from embedctl.backends.ollama_runner import ProcessTable, RunnerFinder
+from embedctl.backends.ollama_status import Standing, status_of, why_lost
 from embedctl.backends.ollama_view import View, preflight_of
 from embedctl.errors import (
     BackendError,
@@ -48,7 +49,6 @@ BATCH_SIZE = 32
 """Texts per request unless told otherwise. Ollama embeds a list one by one: more would only wait longer."""
 UNLOAD_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
-CLAIM_SOURCE = "Ollama /api/ps size_vram (leaves out the CUDA context)"
 _DURATION = re.compile(r"^-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$")
 
 
@@ -98,20 +98,11 @@ class OllamaBackend:
         self._action_lock = threading.Lock()
         """One load or unload at a time."""
         self._view = View()
-        self._phase: BackendState | None = None
-        """LOADING or UNLOADING while that runs."""
-        self._failure: EmbedctlError | None = None
-        """Why the last load failed, until another one succeeds."""
-        self._loaded = False
-        """Requests may be sent: loaded by `load`, or seen in `/api/ps`."""
+        self._now = Standing(dimension=expected_dimension)
         self._actions = 0
         """Loads and unloads that have ended."""
-        self._ours = False
-        """It was this object that had the model loaded."""
-        self._ready_since: float | None = None
-        self._dimension = expected_dimension
         self._api: ModelApi | None = None
-        self._status = BackendStatus(self.name, BackendState.UNKNOWN, model=self._tag)
+        self._status = self._describe()
 
     # What is known ---------------------------------------------------------------------------------------
 
@@ -129,7 +120,7 @@ class OllamaBackend:
 
     def pids(self) -> frozenset[int]:
         with self._lock:
-            looked_for = self._loaded or self._phase is not None
+            looked_for = self._now.loaded or self._now.phase is not None
             details = self._view.details
         if self._finder is None or not looked_for:
             return frozenset()
@@ -159,20 +150,20 @@ class OllamaBackend:
     def refresh(self) -> BackendStatus:
         with self._lock:
             before, actions = self._view, self._actions
-            was_loaded = self._loaded
+            was_loaded = self._now.loaded
         view = self._look()
         lost = ""
         with self._lock:
             # What was seen while a load or unload ran says nothing about the state after it.
-            resting = self._phase is None and self._actions == actions
+            resting = self._now.phase is None and self._actions == actions
             if resting and was_loaded:
-                lost = _why_lost(before, view, on_demand=self._keep_alive == 0)
+                lost = why_lost(before, view, on_demand=self._keep_alive == 0)
             if lost:
-                self._loaded = self._ours = False
-                self._ready_since = None
-                self._dimension = self._expected_dimension
-            elif resting and not self._loaded and view.running is not None and self._failure is None:
-                self._loaded, self._ready_since = True, self._clock()
+                self._now.loaded = self._now.ours = False
+                self._now.ready_since = None
+                self._now.dimension = self._expected_dimension
+            elif resting and not self._now.loaded and view.running is not None and self._now.failure is None:
+                self._now.loaded, self._now.ready_since = True, self._clock()
         if lost and self._finder is not None:
             self._finder.forget()
         if lost:
@@ -199,7 +190,7 @@ class OllamaBackend:
             if view.error is not None:
                 raise view.error
             with self._lock:
-                self._ours = self._ours or view.running is None
+                self._now.ours = self._now.ours or view.running is None
             notes = self._load_notes(view)
             api = self._the_api()
             connection = api.connect()
@@ -220,9 +211,11 @@ class OllamaBackend:
             finally:
                 connection.close()
             with self._lock:
-                self._loaded, self._failure = True, None
-                self._dimension = canary.dimension
-                self._ready_since = self._clock()
+                self._now.loaded, self._now.failure = True, None
+                self._now.dimension = canary.dimension
+                self._now.ready_since = self._clock()
+            if self._finder is not None:
+                self._finder.find(view.details.blob if view.details else None, now=True)
         self.refresh()
         return LoadReport(self.name, time.monotonic() - started, canary, notes)
 
@@ -230,8 +223,8 @@ class OllamaBackend:
         from embedctl.backends.ollama_embedding import check_texts
 
         with self._lock:
-            loaded, failure, view = self._loaded, self._failure, self._view
-            dimension = self._dimension or view.dimension
+            loaded, failure, view = self._now.loaded, self._now.failure, self._view
+            dimension = self._now.dimension or view.dimension
         if not loaded:
             raise BackendNotLoadedError(
                 "The Ollama backend is not loaded",
@@ -272,7 +265,7 @@ class OllamaBackend:
         with self._acting(BackendState.UNLOADING):
             self._unload(UNLOAD_SECONDS)
             with self._lock:
-                self._failure = None
+                self._now.failure = None
         self.refresh()
 
     def pull(self, progress: Progress, cancel: CancelToken) -> None:
@@ -301,8 +294,8 @@ class OllamaBackend:
             return
         self._closing.set()
         with self._lock:
-            api, ours = self._api, self._ours
-            self._loaded = False
+            api, ours = self._api, self._now.ours
+            self._now.loaded = False
         if api is None:
             return
         api.close()
@@ -320,66 +313,17 @@ class OllamaBackend:
             self._view = view
         return view
 
+    def _describe(self) -> BackendStatus:
+        sighting = self._finder.last if self._finder else None
+        return status_of(self._tag, self._url, self._settings, self._view, self._now, sighting)
+
     def _publish(self) -> BackendStatus:
         with self._lock:
-            status = self._make_status()
+            status = self._describe()
             changed, self._status = status != self._status, status
         if changed and self._on_change is not None:
             self._on_change(status)
         return status
-
-    def _make_status(self) -> BackendStatus:
-        view, notes = self._view, []
-        details, running = view.details, view.running
-        state, detail, remedy = self._state()
-        if self._finder is None:
-            notes.append(f"runs on another machine ({self._url}): its memory cannot be measured here")
-        elif self._finder.last.note:
-            notes.append(self._finder.last.note)
-        if running is not None and not self._ours and self._phase is None:
-            notes.append("another program had it loaded; unloading takes it from that program too")
-        shorter = view.shorter_context(self._settings)
-        if shorter is not None and self._phase is None:
-            notes.append(f"loaded with a context of {shorter} tokens; our first request reloads it with more")
-        return BackendStatus(
-            name=self.name,
-            state=state,
-            detail=detail,
-            remedy=remedy,
-            model=self._tag,
-            revision=view.digest,
-            version=view.version,
-            device=running.device if running else None,
-            dtype=details.dtype if details else None,
-            dimension=self._dimension or view.dimension,
-            max_tokens=self._view.max_tokens(self._settings),
-            pids=self._finder.last.pids if self._finder else frozenset(),
-            claimed_bytes=running.size_vram if running else None,
-            claimed_source=CLAIM_SOURCE if running and running.size_vram is not None else None,
-            ready_since=self._ready_since,
-            expires_at=running.expires_at if running else None,
-            notes=tuple(notes),
-        )
-
-    def _state(self) -> tuple[BackendState, str, str]:
-        """State, detail and remedy. The lock is held."""
-        view = self._view
-        if self._phase is not None:
-            doing = "loading into" if self._phase is BackendState.LOADING else "unloading from"
-            return self._phase, f"{doing} Ollama", ""
-        if view.error is not None:
-            missing = isinstance(view.error, ModelMissingError)
-            state = BackendState.MODEL_MISSING if missing else BackendState.UNAVAILABLE
-            detail = f"{view.error.what}: {view.error.why}" if view.error.why else view.error.what
-            return state, detail, view.error.remedy
-        if not view.looked:
-            return BackendState.UNKNOWN, "not looked at yet", ""
-        if self._failure is not None:
-            detail = ": ".join(part for part in (self._failure.what, self._failure.why) if part)
-            return BackendState.FAILED, detail, self._failure.remedy
-        if self._loaded:
-            return BackendState.READY, f"served by Ollama {view.version or ''} at {self._url}".strip(), ""
-        return BackendState.UNLOADED, f"{self._tag} is on the server and not loaded", ""
 
     # Parts of doing ---------------------------------------------------------------------------------------
 
@@ -401,10 +345,10 @@ class OllamaBackend:
     def _undo_load(self, error: Exception | None) -> None:
         """After a failed load, or a cancelled one (no error): nothing of ours stays loaded."""
         with self._lock:
-            self._loaded = False
-            self._ready_since = None
-            self._failure = error if isinstance(error, EmbedctlError) else None
-            ours = self._ours
+            self._now.loaded = False
+            self._now.ready_since = None
+            self._now.failure = error if isinstance(error, EmbedctlError) else None
+            ours = self._now.ours
         if ours:
             with contextlib.suppress(EmbedctlError):
                 self._unload(CLOSE_SECONDS)
@@ -414,8 +358,8 @@ class OllamaBackend:
             self._the_api().unload(seconds, self._runner_lives, self._pause)
         finally:
             with self._lock:
-                self._loaded = self._ours = False
-                self._ready_since = None
+                self._now.loaded = self._now.ours = False
+                self._now.ready_since = None
             if self._finder is not None:
                 self._finder.forget()
 
@@ -428,7 +372,7 @@ class OllamaBackend:
 
     def _model_gone(self, error: ModelMissingError) -> None:
         with self._lock:
-            self._loaded = self._ours = False
+            self._now.loaded = self._now.ours = False
             self._view = replace(self._view, running=None, details=None, digest=None, error=error)
         self._publish()
 
@@ -450,13 +394,13 @@ class OllamaBackend:
             if self._closing.is_set():
                 raise BackendUnavailableError("The Ollama backend was closed")
             with self._lock:
-                self._phase = phase
+                self._now.phase = phase
             self._publish()
             try:
                 yield
             finally:
                 with self._lock:
-                    self._phase = None
+                    self._now.phase = None
                     self._actions += 1
                 self._publish()
 
@@ -465,22 +409,6 @@ class OllamaBackend:
             self._on_event(
                 Event(self._clock(), kind, title, self.name, severity, {"detail": detail, "model": self._tag})
             )
-
-
-def _why_lost(before: View, view: View, *, on_demand: bool) -> str:
-    """Why a model that was loaded no longer is; empty while it is, or while nobody can say.
-
-    `on_demand`: keep_alive is 0, so that not being loaded between requests is how it should be.
-    """
-    if isinstance(view.error, ModelMissingError):
-        return "the model was removed from the server"
-    if view.error is not None:
-        return ""
-    if before.digest and view.digest != before.digest:
-        return "the model behind the tag was replaced"
-    if view.running is None and not on_demand:
-        return "keep_alive ended, or another program unloaded it"
-    return ""
 
 
 def _keep_alive(value: str) -> str | float:

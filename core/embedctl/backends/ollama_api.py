@@ -6,6 +6,7 @@ Knows no state: what is loaded, by whom, and what that means is `OllamaBackend`'
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 from ollama import ResponseError
@@ -63,12 +64,15 @@ class ModelApi:
         self._keep_alive = keep_alive
         self._seconds = request_seconds
         self._translator = Translator(url, tag)
+        self._made: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._requests = Connection(url, default_seconds=request_seconds)
         self._looks = Connection(url, default_seconds=LOOK_SECONDS)
 
     def connect(self) -> Connection:
         """A pool of its own, for work that is cancelled by aborting it. The caller closes it."""
-        return Connection(self._url, default_seconds=self._seconds)
+        connection = Connection(self._url, default_seconds=self._seconds)
+        self._made.add(connection)
+        return connection
 
     def look(self, before: View) -> View:
         """The server and the model as they are now. Never raises."""
@@ -193,7 +197,9 @@ class ModelApi:
             raise self._translated(connection, error, "pulling") from error
 
     def close(self) -> None:
-        """End what is under way. Requests that wait get a `BackendUnavailableError`. Final."""
+        """End what is under way: requests that wait get a `BackendUnavailableError`. `unload` still works."""
+        for connection in list(self._made):
+            connection.abort()
         for connection in (self._requests, self._looks):
             connection.abort()
             connection.close()

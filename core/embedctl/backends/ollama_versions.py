@@ -53,12 +53,20 @@ KNOWN_FAULTS: tuple[KnownFault, ...] = (
         source="ollama/ollama#14186",
     ),
     KnownFault(
-        first=(0, 13, 0),
+        first=None,
         fixed=None,
         only_on="",
         what="bge-m3 answers NaN for some plain texts on some GPUs, and one such text fails its whole batch",
         remedy="embedctl isolates such a text and returns the rest; the native backend embeds it",
         source="ollama/ollama#13572, #14657, #15582, #16625",
+    ),
+    KnownFault(
+        first=None,
+        fixed=(0, 30, 0),
+        only_on="",
+        what="vectors were reported to jump at 513, 1,025 and 1,537 tokens",
+        remedy="update Ollama to 0.30 or newer, which runs llama-server",
+        source="ollama/ollama#11856",
     ),
     KnownFault(
         first=(0, 30, 0),

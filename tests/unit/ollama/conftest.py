@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.support.fake_processes import FakeProcesses
 
 from embedctl.backends.ollama import OllamaBackend
 from embedctl.settings import ModelSettings, OllamaSettings
+from tests.support.fake_processes import FakeProcesses
 
 
 @pytest.fixture

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from tests.support import ollama_faults as faults
-from tests.support.fake_processes import FakeProcesses
-from tests.support.ollama_faults import MODEL, Journal, running_ollama
 
 from embedctl.backends.base import EmbedRequest
 from embedctl.backends.ollama import OllamaBackend
@@ -27,6 +24,9 @@ from embedctl.errors import (
 )
 from embedctl.progress import CancelToken, silent
 from embedctl.records import BackendState, BackendStatus, Event, ProgressItem
+from tests.support import ollama_faults as faults
+from tests.support.fake_processes import FakeProcesses
+from tests.support.ollama_faults import MODEL, Journal, running_ollama
 
 MakeBackend = Callable[..., OllamaBackend]
 NOBODY = "http://127.0.0.1:9"
@@ -221,6 +221,45 @@ def test_a_load_that_hangs_is_cancelled_at_once(backend_at: MakeBackend) -> None
         assert backend.refresh().state is BackendState.UNLOADED
         assert weights.open == 0
         hang.release()
+
+
+def test_closing_ends_a_load_that_hangs(backend_at: MakeBackend) -> None:
+    hang = faults.Hang(only=lambda body: bool(body["input"]))
+    with running_ollama(hang) as (server, weights):
+        backend = backend_at(server.host)
+        outcome: list[BaseException] = []
+
+        def load() -> None:
+            try:
+                backend.load(silent, CancelToken())
+            except BackendError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        assert hang.reached.wait(10)
+        backend.close()
+        thread.join(4)
+        assert isinstance(outcome[0], BackendUnavailableError)
+        assert weights.open == 0
+        hang.release()
+
+
+def test_the_runner_is_known_as_soon_as_the_load_is_done(
+    backend_at: MakeBackend, processes: FakeProcesses
+) -> None:
+    processes.add(100, 1, "ollama", "ollama", "serve")
+    with running_ollama() as (server, _):
+        backend = backend_at(server.host)
+
+        def progress(step: str, **_: Any) -> None:
+            backend.pids()  # the sampler asks while it loads, and finds no runner yet
+            if step.startswith("checking"):
+                processes.add(200, 100, "llama-server", "llama-server", "--model", MODEL.blob)
+
+        backend.load(progress, CancelToken())
+        assert backend.pids() == {200}
+        assert backend.status().pids == {200}
 
 
 def test_cancelled_before_it_began_nothing_is_asked(backend_at: MakeBackend) -> None:
@@ -511,7 +550,7 @@ def test_a_remote_server_has_no_processes_here_and_says_so(
     processes.add(200, 1, "llama-server")
     backend = backend_at("http://192.0.2.7:11434")
     assert backend.pids() == frozenset()
-    assert backend._publish().notes[0].startswith("runs on another machine")
+    assert backend.status().notes[0].startswith("runs on another machine")
 
 
 def test_an_unloaded_backend_looks_for_no_processes(

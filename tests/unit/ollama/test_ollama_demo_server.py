@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.ollama_faults import CONTEXT, MODEL, MadeUpWeights, made_up_vector
 
 from embedctl.demo.ollama_scheduler import Embedded, Scheduler, keep_alive_seconds
 from embedctl.demo.ollama_server import OllamaApi
+from tests.support.ollama_faults import CONTEXT, MODEL, MadeUpWeights, made_up_vector
 
 LONG = " ".join("word" for _ in range(3000))
 OURS = {"num_ctx": 8192, "num_batch": 8192}

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import ollama_faults as faults
-from tests.support.ollama_faults import Journal, made_up_vector, running_ollama
 
 from embedctl.backends.base import EmbedRequest
 from embedctl.backends.ollama import OllamaBackend
@@ -25,6 +23,8 @@ from embedctl.errors import (
 )
 from embedctl.progress import CancelToken, silent
 from embedctl.records import BackendState
+from tests.support import ollama_faults as faults
+from tests.support.ollama_faults import Journal, made_up_vector, running_ollama
 
 MakeBackend = Callable[..., OllamaBackend]
 TEXTS = [f"text number {number}" for number in range(7)]

@@ -6,9 +6,9 @@ import os
 import socket
 
 import pytest
-from tests.support.fake_processes import FakeProcesses
 
 from embedctl.backends.ollama_runner import RESCAN_SECONDS, PsutilTable, RunnerFinder
+from tests.support.fake_processes import FakeProcesses
 
 BLOB = "/usr/share/ollama/models/blobs/sha256-daec91ff"
 
