@@ -152,7 +152,8 @@ def _show(now: Status) -> None:
     emit("")
     for key, metric in METRICS.items():
         if metric.backend is None:
-            emit(f"{metric.label:<18}{_figure(now.sample, key)}{_origin(now.sample, key)}")
+            name = f"host {metric.label}" if key.startswith("host_") else metric.label
+            emit(f"{name:<22}{_figure(now.sample, key)}{_origin(now.sample, key)}")
 
 
 def _figure(sample: Sample | None, key: str) -> str:

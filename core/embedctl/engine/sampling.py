@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from embedctl.backends.base import Backend
 from embedctl.engine.memory import LatestSample
 from embedctl.engine.parts import Parts
 from embedctl.engine.traffic import Traffic
 from embedctl.errors import StoreBusyError, StoreError
 from embedctl.events import SampleTaken
-from embedctl.records import GpuProcess, Sample
+from embedctl.records import BackendName, BackendState, GpuProcess, Sample
 from embedctl.settings import TelemetrySettings
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def make_sampler(
 
     return Sampler(
         parts.probe,
-        owners=lambda: {name: backend.pids() for name, backend in parts.backends.items()},
+        owners=lambda: _owners(parts.backends),
         extra=traffic.figures,
         publish=recorder.publish,
         store=recorder.store if storing else None,
@@ -73,3 +75,16 @@ def make_sampler(
         screen_hz=settings.screen_hz,
         store_hz=settings.store_hz,
     )
+
+
+def _owners(backends: Mapping[BackendName, Backend]) -> dict[BackendName, frozenset[int]]:
+    """The backends' processes. One that answers but shows none (remote, or in a container) is left out.
+
+    An empty set would say that it holds no memory, when it is only not known how much.
+    """
+    pids = {name: backend.pids() for name, backend in backends.items()}
+    return {
+        name: found
+        for name, found in pids.items()
+        if found or backends[name].status().state is not BackendState.READY
+    }

@@ -1,0 +1,48 @@
+"""The command line in this process, over a scripted or a real engine; stdout, stderr and the exit code."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import CommandLine
+from tests.support.fake_engine import FakeEngine
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def fake() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def cli(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    line = CommandLine(fake, capsys)
+    monkeypatch.setattr("embedctl.engine.opening.open_engine", lambda **_: line.engine)
+    return line
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compare with a file under golden/; `UPDATE_GOLDEN=1` writes it anew, to be read before it is kept."""
+
+    def check(name: str, text: str) -> None:
+        file = Path(__file__).parent / "golden" / f"{name}.txt"
+        if os.environ.get("UPDATE_GOLDEN"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8")
+
+    return check

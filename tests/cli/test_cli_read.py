@@ -1,0 +1,114 @@
+"""Commands that only read: what they print, as people and as programs get it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+import embedctl
+from embedctl.records import BackendState, FileState, Finding, Severity
+from tests.support import canned
+from tests.support.command_line import CommandLine
+from tests.support.fake_engine import FakeEngine
+
+Golden = Callable[[str, str], None]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("status", ("status",)),
+        ("models-list", ("models", "list")),
+        ("bench-list", ("bench", "list")),
+        ("bench-show", ("bench", "show", "7")),
+        ("bench-compare", ("bench", "compare", "6", "7")),
+        ("doctor", ("doctor",)),
+        ("switch-dry-run", ("switch", "ollama", "--dry-run")),
+    ],
+)
+def test_what_people_read(cli: CommandLine, golden: Golden, name: str, words: tuple[str, ...]) -> None:
+    golden(name, cli(*words).out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("status", ("status",)),
+        ("model", ("models", "list")),
+        ("runs", ("bench", "list")),
+        ("run", ("bench", "show", "7")),
+        ("run-comparison", ("bench", "compare", "6", "7")),
+        ("doctor", ("doctor",)),
+        ("history", ("history", "--since", "2026-03-04T11:45", "--until", "2026-03-04T12:00")),
+        ("switch-plan", ("switch", "ollama", "--dry-run")),
+        ("embed", ("embed", "one text")),
+    ],
+)
+def test_every_read_command_gives_one_json_document(
+    cli: CommandLine, kind: str, words: tuple[str, ...]
+) -> None:
+    document = json.loads(cli(*words, "--json").out)
+    assert (document["schema_version"], document["kind"]) == (1, kind)
+    assert document["data"]
+
+
+def test_version_and_help_are_fine(cli: CommandLine) -> None:
+    assert cli("--version").out == f"embedctl {embedctl.__version__}\n"
+    assert cli("--help").code == 0
+    assert "bench" in cli("--help").out
+
+
+@pytest.mark.parametrize("words", [("nonsense",), ("status", "--colour"), ("bench", "show", "x"), ("embed",)])
+def test_wrong_usage_is_exit_code_2_and_nothing_on_stdout(cli: CommandLine, words: tuple[str, ...]) -> None:
+    outcome = cli(*words)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err
+
+
+def test_an_error_is_three_lines_without_a_traceback(cli: CommandLine) -> None:
+    outcome = cli("bench", "show", "99")
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+    assert len(outcome.err.splitlines()) <= 3
+
+
+def test_doctor_says_no_with_exit_code_1_only_for_errors(cli: CommandLine, fake: FakeEngine) -> None:
+    fake.findings = (Finding("disk", "little space", Severity.WARNING, "2 GiB"),)
+    assert cli("doctor").code == 0
+    fake.findings = (Finding("torch", "torch is missing", Severity.ERROR, "not installed", "install it"),)
+    outcome = cli("doctor")
+    assert outcome.code == 1
+    assert "ERROR torch is missing" in outcome.out and "try: install it" in outcome.out
+
+
+def test_a_missing_figure_is_shown_with_its_reason_and_never_as_zero(
+    cli: CommandLine, fake: FakeEngine
+) -> None:
+    fake.set_machine(canned.without_gpu())
+    out = cli("status").out
+    assert "no GPU: no NVIDIA driver" in out
+    line = next(line for line in cli("status", "--json").out.splitlines() if line)
+    assert json.loads(line)["data"]["machine"]["driver"] is None
+
+
+def test_history_refuses_what_is_no_time_and_no_figure(cli: CommandLine) -> None:
+    assert "is no time" in cli("history", "--since", "yesterday").err
+    assert "no figure 'speed'" in cli("history", "--metric", "speed").err
+    assert "empty" in cli("history", "--since", "2026-03-04", "--until", "2026-03-03").err
+
+
+def test_models_path_says_no_while_the_model_is_incomplete(cli: CommandLine, fake: FakeEngine) -> None:
+    fake.model_status = canned.model(FileState.MISSING)
+    outcome = cli("models", "path")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "models download" in outcome.err
+
+
+def test_a_state_is_a_word(cli: CommandLine, fake: FakeEngine) -> None:
+    states = {b["state"] for b in json.loads(cli("status", "--json").out)["data"]["backends"]}
+    assert states <= {state.value for state in BackendState}
