@@ -54,10 +54,7 @@ def test_embed_gives_one_array_per_text(cli: CommandLine, real: Rig, tmp_path: P
     assert cli("embed", "--file", str(tmp_path / "absent")).code == 2
 
 
-def test_a_benchmark_is_stored_listed_and_shown(
-    cli: CommandLine, real: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(real.engine._parts, "hub", type("NoModel", (), {"folder": lambda self: None})())
+def test_a_benchmark_is_stored_listed_and_shown(cli: CommandLine, real: Rig) -> None:
     document = json.loads(cli("bench", "run", "--title", "first", "--json").out)
     run = document["data"]
     assert run["id"] == 1

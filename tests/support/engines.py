@@ -52,6 +52,13 @@ class ScriptedProbe:
         pass
 
 
+class NoModel:
+    """A hub without a model: the scripted backends need none."""
+
+    def folder(self) -> None:
+        return None
+
+
 @dataclass
 class Rig:
     engine: Engine
@@ -82,7 +89,7 @@ def rig(folder: Path, settings: Settings | None = None, **options: Any) -> Itera
         store=store,
         journal=Journal(store, bus),
         probe=probe,
-        hub=cast(Any, None),
+        hub=cast(Any, NoModel()),
         backends=backends,
         pull=no_pull,
     )

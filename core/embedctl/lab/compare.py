@@ -1,18 +1,11 @@
-"""Two runs side by side, and a run in one line."""
+"""Two runs side by side."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 
-from embedctl.records import (
-    Comparison,
-    Fingerprint,
-    Measurement,
-    Run,
-    RunComparison,
-    RunDelta,
-    RunSummary,
-)
+from embedctl.headlines import summarize
+from embedctl.records import Fingerprint, Measurement, Run, RunComparison, RunDelta
 
 
 def compare(a: Run, b: Run) -> RunComparison:
@@ -25,31 +18,6 @@ def compare(a: Run, b: Run) -> RunComparison:
         b=summarize(b),
         rows=tuple(_delta(*key, rows_a.get(key), rows_b.get(key)) for key in keys),
         differences=_differences(a, b),
-    )
-
-
-def summarize(run: Run) -> RunSummary:
-    return RunSummary(
-        run.id, run.at, run.preset, run.title, run.backends, run.state, run.seconds, headline(run)
-    )
-
-
-def headline(run: Run) -> str:
-    """The run in one line: its first ratio, else the first row's median."""
-    if run.comparisons:
-        return describe(run.comparisons[0])
-    if run.measurements and (first := run.measurements[0]).p50_ms is not None:
-        return f"{first.shape}: {first.backend} p50 {first.p50_ms:.1f} ms"
-    return "no good request" if run.measurements else "nothing measured"
-
-
-def describe(comparison: Comparison) -> str:
-    """`one text: native 3.1× as fast as ollama (2.9–3.3), faster`."""
-    ratio = comparison.ratio
-    span = f" ({ratio.low:.2g}–{ratio.high:.2g})" if ratio.low is not None and ratio.high is not None else ""
-    return (
-        f"{comparison.shape}: {comparison.candidate} {ratio.estimate:.2g}× as fast as "
-        f"{comparison.baseline}{span}, {comparison.verdict}"
     )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from embedctl.errors import BackendError, Cancelled, UsageError
+from embedctl.headlines import describe, headline
 from embedctl.lab.benchmark import PRESETS, Target, run_benchmark
-from embedctl.lab.compare import compare, describe, headline
+from embedctl.lab.compare import compare
 from embedctl.lab.tokens import token_counter
 from embedctl.lab.workloads import Workload, built_in
 from embedctl.progress import CancelToken, silent
