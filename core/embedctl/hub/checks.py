@@ -33,6 +33,8 @@ class Listing:
 
     commit: str
     files: tuple[RemoteFile, ...]
+    stated: bool = True
+    """The Hub said so; False: guessed from what lies on disk."""
 
 
 def is_sound(file: Path, expected: RemoteFile, told: Callable[[int], None] | None = None) -> bool:

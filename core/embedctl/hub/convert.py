@@ -59,6 +59,7 @@ def convert(source: Path, target: Path) -> None:
     try:
         # The format entry is what transformers looks for in the header.
         save_file(tensors, part, metadata={"format": "pt"})
+        shutil.copymode(shards[0], part)  # save_file lets only the owner read it
         part.replace(target)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -240,13 +240,13 @@ class ModelHub:
             return Listing(commit, record.files)
         present = {file.path: file for file in self._cache.listing(commit)}
         chosen = selection.select_files(present, account.modules_in(self._cache.snapshot(commit)))
-        return Listing(commit, tuple(present[path] for path in chosen)) if chosen else None
+        return Listing(commit, tuple(present[path] for path in chosen), stated=False) if chosen else None
 
     # Steps of the work
 
     def _record(self, listing: Listing) -> Record:
         record = self._cache.read_record(listing.commit) or Record()
-        return replace(record, files=listing.files)
+        return replace(record, files=listing.files) if listing.stated else record
 
     def _save(self, listing: Listing, record: Record) -> None:
         self._cache.write_record(listing.commit, record)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     hf_raise_for_status,
 )
 
-from embedctl.errors import HubDamagedError, HubNotFoundError
+from embedctl.errors import HubDamagedError, HubError, HubNotFoundError, HubServerError
 from embedctl.hub import selection
 from embedctl.hub.checks import Listing, RemoteFile, git_blob_hash
 from embedctl.hub.failures import Origin, explain
+
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""What may name a commit or a blob; also the only thing of the Hub's that becomes a file name as it is."""
 
 _TIMEOUT = 15.0
 """Seconds without an answer after which the Hub counts as unreachable."""
@@ -40,7 +44,8 @@ def look_up(origin: Origin, *, include_heads: bool = False) -> Listing:
         info = HfApi(endpoint=origin.endpoint).model_info(
             origin.repo, revision=origin.revision, files_metadata=True, timeout=_TIMEOUT
         )
-        if info.sha is None:
+        commit = info.sha or ""
+        if not _HASH.fullmatch(commit):
             raise ValueError("no commit in the answer")
         files = {
             sibling.rfilename: RemoteFile(
@@ -51,7 +56,10 @@ def look_up(origin: Origin, *, include_heads: bool = False) -> Listing:
             )
             for sibling in info.siblings or ()
         }
-        modules = _modules(origin, info.sha, files["modules.json"]) if "modules.json" in files else None
+        _require_hashes(origin, files.values())
+        modules = _modules(origin, commit, files["modules.json"]) if "modules.json" in files else None
+    except HubError:
+        raise
     except Exception as error:
         raise explain(error, origin) from error
     chosen = selection.select_files(files, modules, include_heads=include_heads)
@@ -61,7 +69,7 @@ def look_up(origin: Origin, *, include_heads: bool = False) -> Listing:
             why="it holds neither model.safetensors nor pytorch_model.bin",
             remedy="choose a sentence-transformers repository, not one for another runtime (GGUF, ONNX)",
         )
-    return Listing(info.sha, tuple(files[path] for path in chosen))
+    return Listing(commit, tuple(files[path] for path in chosen))
 
 
 def file_url(origin: Origin, commit: str, path: str) -> str:
@@ -92,6 +100,16 @@ def delete_revision(cache: Path, repo: str, commit: str) -> int:
     strategy = replace(info, repos=here).delete_revisions(commit)
     strategy.execute()
     return strategy.expected_freed_size
+
+
+def _require_hashes(origin: Origin, files: Iterable[RemoteFile]) -> None:
+    for file in files:
+        if not _HASH.fullmatch(file.etag):
+            raise HubServerError(
+                f"{origin.endpoint} does not state the hashes of {origin.repo}",
+                why=f"none for {file.path}, so that a download could not be checked",
+                remedy="use the Hub itself, or a complete mirror (HF_ENDPOINT)",
+            )
 
 
 def _modules(origin: Origin, commit: str, file: RemoteFile) -> Sequence[Mapping[str, Any]]:

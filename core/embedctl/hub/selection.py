@@ -81,7 +81,7 @@ def select_files(
     Returns:
         Paths in sorted order, weights last, so that a download shows its small files first.
     """
-    listed = frozenset(files)
+    listed = frozenset(path for path in files if ".." not in PurePosixPath(path).parts)
     chosen = {path for path in listed if path in _ROOT_CONFIGS}
     folders = [""] if modules is None else [_folder(module) for module in modules]
     for folder in folders:

@@ -120,6 +120,7 @@ def test_every_tensor_arrives_in_float16_where_that_is_sound(outcomes: Outcomes,
         "bf16.weight": ("BF16", [3]),
         "position_ids": ("I64", [1, 8]),
     }
+    assert outcomes.written(name).stat().st_mode == (outcomes.folder / name).stat().st_mode
     last = outcomes.steps(name)[-1]
     assert last["done"] == last["total"]
 

@@ -242,6 +242,16 @@ def test_files_that_another_program_fetched_count_and_are_checked_once(
     assert server.requests_for(WEIGHTS) == []
 
 
+def test_verifying_what_another_program_left_does_not_hide_what_is_missing(
+    hub: ModelHub, server: FaultyHub, cache: Path
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hf_hub_download(REPO, "config.json", revision=REVISION, cache_dir=cache, endpoint=server.endpoint)
+    assert not hub.verify(silent, CancelToken()).complete
+    assert set(states(hub.download(silent, CancelToken()))) == NEEDED
+
+
 # Cancel
 
 

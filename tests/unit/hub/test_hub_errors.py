@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from embedctl.demo.hub_server import ServedFile
 from embedctl.errors import (
     HubDamagedError,
     HubError,
@@ -158,3 +159,10 @@ def test_a_repository_without_weights_that_can_be_loaded(tmp_path: Path, cache: 
 def test_a_module_list_that_arrives_damaged_is_not_believed(hub: ModelHub, server: FaultyHub) -> None:
     server.damage["modules.json"] = 1
     assert type(refused(hub)) is HubDamagedError
+
+
+def test_a_mirror_that_states_no_hashes_is_not_trusted(
+    hub: ModelHub, server: FaultyHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ServedFile, "sibling", lambda file: {"rfilename": file.path, "size": file.size})
+    assert "does not state the hashes" in refused(hub).what

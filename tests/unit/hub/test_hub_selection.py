@@ -138,10 +138,13 @@ def test_a_router_brings_the_folders_of_its_routes() -> None:
 
 
 def test_a_module_path_cannot_lead_out_of_the_repository() -> None:
-    modules = [{"path": "../other", "type": "Transformer"}, {"path": "/etc", "type": "Dense"}]
-    assert select_files(["config.json", "/etc/passwd.json", "../other/config.json"], modules) == (
-        "config.json",
-    )
+    modules = [
+        {"path": "../other", "type": "Transformer"},
+        {"path": "/etc", "type": "Dense"},
+        {"path": "1_Pooling", "type": "Pooling"},
+    ]
+    files = ["config.json", "/etc/passwd.json", "../other/config.json", "1_Pooling/../../config.json"]
+    assert select_files(files, modules) == ("config.json",)
 
 
 def test_every_pickled_checkpoint_becomes_one_safetensors_file() -> None:

@@ -57,5 +57,5 @@ def test_the_end_cuts_open_connections(served: Path) -> None:
     with HubServer({REPO: served}) as server:
         endpoint = server.endpoint
         HfApi(endpoint=endpoint).model_info(REPO)
-    with pytest.raises(Exception, match="(?i)connect"):
+    with pytest.raises(Exception, match=r"(?i)connect"):
         HfApi(endpoint=endpoint).model_info(REPO)
