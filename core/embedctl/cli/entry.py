@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embedctl.engine.facade import EngineFacade
 
 _CONSOLE_OPTIONS = frozenset({"--demo"})
 """What may stand on a command line that still opens the console."""
@@ -23,7 +27,7 @@ def _console(*, demo: bool) -> int:
     # Neither typer nor the engine's parts are imported before the first paint.
     import embedctl_console
 
-    def open_engine() -> object:
+    def open_engine() -> EngineFacade:
         from embedctl.engine.opening import open_engine
 
         return open_engine(demo=demo)

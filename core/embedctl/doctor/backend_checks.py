@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedctl.backends.ollama_versions import faults_of
+from embedctl.backends.ollama.versions import faults_of
 from embedctl.records import BackendState, BackendStatus, Finding, ModelStatus, Severity
 
 GIB = 1024**3

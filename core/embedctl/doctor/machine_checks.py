@@ -71,10 +71,13 @@ def _gpu(machine: Machine) -> list[Finding]:
 
 
 def _capabilities(capabilities: tuple[Capability, ...]) -> list[Finding]:
-    """One finding for all that can be read, one for each group that cannot, one for a container's limit."""
+    """One finding for NVML's figures, one for the host's, one for a container's limit.
+
+    Whether there is a unified pool is told with the GPU: a discrete GPU lacks nothing by having none.
+    """
     found: list[Finding] = []
     for prefix, what in (("gpu_", "NVML"), ("host_", "the host")):
-        group = [c for c in capabilities if c.name.startswith(prefix)]
+        group = [c for c in capabilities if c.name.startswith(prefix) and c.name != "gpu_unified_pool"]
         missing = [c for c in group if not c.available]
         if not group:
             continue

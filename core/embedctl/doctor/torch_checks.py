@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ def ask_torch() -> Mapping[str, Any] | str:
     """Torch's report, or why there is none."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "embedctl.doctor.torch_report"],
+            # -P keeps a stray torch.py in the current folder out of the look.
+            [sys.executable, "-P", "-m", "embedctl.doctor.torch_report"],
             capture_output=True,
             text=True,
             timeout=_ASK_SECONDS,
@@ -26,6 +28,8 @@ def ask_torch() -> Mapping[str, Any] | str:
         )
     except subprocess.TimeoutExpired:
         return f"importing torch took longer than {_ASK_SECONDS:g} s"
+    except OSError as error:  # too little memory for another process, for one
+        return f"no process could be started: {error}"
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         return lines[-1] if lines else f"the process ended with {done.returncode}"
@@ -75,16 +79,24 @@ def _architecture(facts: Mapping[str, Any]) -> Finding:
     wanted, archs = f"sm_{major}{minor}", list(facts["archs"])
     if wanted in archs:
         return Finding(TOPIC, f"{wanted} is in torch's build", Severity.OK, ", ".join(archs))
+    known = [(arch, version) for arch in archs if (version := _version(arch)) is not None]
     # Code for an earlier minor version of the same major version runs: sm_120 on sm_121 (GB10).
-    older = [
-        arch for arch in archs if arch.startswith(f"sm_{major}") and int(arch[len(f"sm_{major}") :]) <= minor
-    ]
+    older = [arch for arch, (kind, *v) in known if kind == "sm" and v[0] == major and v[1] <= minor]
     if older:
         return Finding(
             TOPIC,
             f"{wanted} runs torch's {older[-1]} code",
             Severity.OK,
             f"same major version; the build has {', '.join(archs)}. A warning of torch about it is harmless",
+        )
+    virtual = [arch for arch, (kind, *v) in known if kind == "compute" and v <= [major, minor]]
+    if virtual:
+        return Finding(
+            TOPIC,
+            f"{wanted} runs torch's {virtual[-1]} code, compiled by the driver",
+            Severity.WARNING,
+            f"the first load takes minutes, kernels are not tuned; the build has {', '.join(archs)}",
+            "pip install --upgrade torch (2.15 or newer has sm_120, which GB10 runs)",
         )
     return Finding(
         TOPIC,
@@ -93,6 +105,12 @@ def _architecture(facts: Mapping[str, Any]) -> Finding:
         f"the build has {', '.join(archs) or 'none'}",
         "pip install --upgrade torch (2.15 or newer has sm_120, which GB10 runs)",
     )
+
+
+def _version(arch: str) -> tuple[str, int, int] | None:
+    """`sm_120` → `("sm", 12, 0)`; None for code of one chip alone, such as `sm_90a`."""
+    match = re.fullmatch(r"(sm|compute)_(\d+)(\d)", arch)
+    return (match[1], int(match[2]), int(match[3])) if match else None
 
 
 def _kernels(facts: Mapping[str, Any]) -> list[Finding]:

@@ -38,24 +38,38 @@ def _device_facts(torch: Any) -> dict[str, Any]:
         "capability": list(torch.cuda.get_device_capability(0)),
         "integrated": bool(getattr(properties, "is_integrated", False)),
         "free_bytes": torch.cuda.mem_get_info(0)[0],
-        "kernels": {},
+        "kernels": _attention_kernels(torch),
     }
+    return facts
+
+
+def _attention_kernels(torch: Any) -> dict[str, str]:
+    """Each fused attention kernel: right, wrong or not usable."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    generator = torch.Generator("cuda").manual_seed(0)
-    q, k, v = torch.randn(3, 1, 4, 64, 64, generator=generator, device="cuda", dtype=torch.float16)
+    names = ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION")
     attend = torch.nn.functional.scaled_dot_product_attention
-    with sdpa_kernel(SDPBackend.MATH):
-        reference = attend(q.float(), k.float(), v.float())
-    for name in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"):
+    outcomes: dict[str, str] = {}
+    try:
+        generator = torch.Generator("cuda").manual_seed(0)
+        q, k, v = torch.randn(3, 1, 4, 64, 64, generator=generator, device="cuda", dtype=torch.float16)
+        with sdpa_kernel(SDPBackend.MATH):
+            reference = attend(q.float(), k.float(), v.float())
+    except RuntimeError as error:  # a build without code for this GPU runs nothing at all
+        return {name.lower(): f"not usable: {_first_line(error)}" for name in names}
+    for name in names:
         try:
             with sdpa_kernel(getattr(SDPBackend, name)):
-                error = (attend(q, k, v).float() - reference).abs().max().item()
+                off = (attend(q, k, v).float() - reference).abs().max().item()
             # A kernel built for another chip can return NaN without raising (pytorch#176243).
-            facts["kernels"][name.lower()] = "right" if error < 0.02 else f"wrong (off by {error:.3g})"
+            outcomes[name.lower()] = "right" if off < 0.02 else f"wrong (off by {off:.3g})"
         except RuntimeError as error:
-            facts["kernels"][name.lower()] = f"not usable: {str(error).splitlines()[0]}"
-    return facts
+            outcomes[name.lower()] = f"not usable: {_first_line(error)}"
+    return outcomes
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _version(package: str) -> str | None:

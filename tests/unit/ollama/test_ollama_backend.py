@@ -10,7 +10,7 @@ import pytest
 
 from embedctl.backends.base import EmbedRequest
 from embedctl.backends.ollama import OllamaBackend
-from embedctl.backends.ollama_errors import Translator
+from embedctl.backends.ollama.errors import Translator
 from embedctl.errors import (
     BackendAnswerError,
     BackendError,

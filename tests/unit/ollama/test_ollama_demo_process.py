@@ -13,7 +13,7 @@ import pytest
 
 from embedctl.backends.base import EmbedRequest
 from embedctl.backends.ollama import OllamaBackend
-from embedctl.backends.ollama_runner import PsutilTable
+from embedctl.backends.ollama.runner import PsutilTable
 from embedctl.demo.ollama_process import DemoOllama
 from embedctl.errors import BackendUnavailableError
 from embedctl.progress import CancelToken, silent

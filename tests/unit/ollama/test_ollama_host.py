@@ -10,9 +10,9 @@ import time
 import httpx
 import pytest
 
-from embedctl.backends.ollama_host import find_host, is_local
-from embedctl.backends.ollama_http import Aborted, Connection
-from embedctl.backends.ollama_versions import KNOWN_FAULTS, faults_of, parse_version, too_old
+from embedctl.backends.ollama.host import find_host, is_local
+from embedctl.backends.ollama.http import Aborted, Connection
+from embedctl.backends.ollama.versions import KNOWN_FAULTS, faults_of, parse_version, too_old
 from embedctl.errors import SettingsError
 from tests.support import ollama_faults as faults
 from tests.support.ollama_faults import running_ollama

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from embedctl.backends.ollama_runner import RESCAN_SECONDS, PsutilTable, RunnerFinder
+from embedctl.backends.ollama.runner import RESCAN_SECONDS, PsutilTable, RunnerFinder
 from tests.support.fake_processes import FakeProcesses
 
 BLOB = "/usr/share/ollama/models/blobs/sha256-daec91ff"
