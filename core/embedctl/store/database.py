@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,10 +50,11 @@ class HistoryFile:
         except OSError as error:
             raise faults.read_only(path, f"its folder cannot be made: {error.strerror}") from error
         with self._translated():
-            new = not path.exists() or self._inspect() == 0
+            if path.exists():
+                self._inspect()
             self._writer = self._connect("rwc")
             try:
-                self._prepare(new)
+                self._prepare()
                 migrate(self._writer, application_id=APPLICATION_ID, clock=clock)
             except BaseException:
                 self._writer.close()
@@ -121,8 +123,8 @@ class HistoryFile:
         )
         return Database(connection, execute_plugins=False)
 
-    def _inspect(self) -> int:
-        """Look at an existing file without being able to change it; returns its schema version, 0 if empty.
+    def _inspect(self) -> None:
+        """Look at an existing file without being able to change it, and raise if it is not for us.
 
         Through SQLite and not through `open()`: closing a file descriptor of our own would drop the locks
         that this process's other connections hold (sqlite.org/howtocorrupt.html, 2.2).
@@ -135,23 +137,37 @@ class HistoryFile:
             if application != APPLICATION_ID:
                 if application or version or tables:
                     raise faults.foreign(self.path)
-                return 0
+                return
             if version > LATEST:
                 raise faults.newer(self.path, version, LATEST)
             for table in tables:  # both ends of each tree: a file that was cut short shows here
-                looker.execute(f"SELECT min(rowid), max(rowid) FROM [{table}]").fetchone()  # noqa: S608
-            return version
+                for end in ("min", "max"):
+                    looker.execute(f"SELECT {end}(rowid) FROM [{table}]").fetchone()  # noqa: S608
         finally:
             looker.close()
 
-    def _prepare(self, new: bool) -> None:
-        if new:
-            # The switch to WAL writes one page. Without a rollback journal on disk, a kill at that moment
-            # leaves either an empty file or a whole page, and nothing that a reader would have to undo.
-            self._writer.execute("PRAGMA journal_mode=memory")
-        self._writer.enable_wal()
+    def _prepare(self) -> None:
+        deadline = time.monotonic() + self._busy_timeout_s
+        while not self._switch_to_wal():
+            if time.monotonic() > deadline:
+                raise faults.held(self.path, "it is being made by another process")
+            time.sleep(0.01)
         self._writer.execute("PRAGMA synchronous=FULL")
         self._writer.execute("PRAGMA foreign_keys=ON")
+
+    def _switch_to_wal(self) -> bool:
+        """False if another process is just doing so: SQLite does not wait for this lock by itself."""
+        try:
+            if self._writer.journal_mode != "wal":
+                # The switch writes one page. Without a rollback journal on disk, a kill at that moment
+                # leaves an empty file or a whole page, and nothing that a reader would have to undo.
+                self._writer.execute("PRAGMA journal_mode=memory")
+                self._writer.enable_wal()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

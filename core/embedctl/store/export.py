@@ -128,7 +128,12 @@ def _cells(row: ExportRow, metrics: Sequence[str]) -> list[str]:
     cells = [moment, _number(row.at), str(row.resolution)]
     for key in metrics:
         figure = row.figures.get(key)
-        cells += ["", "", ""] if figure is None else map(_number, (figure.mean, figure.low, figure.high))
+        if figure is None:
+            cells += ("", "", "")
+        elif figure.low == figure.high:  # most rows are samples as read: say it once
+            cells += [_number(figure.mean)] * 3
+        else:
+            cells += (_number(figure.mean), _number(figure.low), _number(figure.high))
     return cells
 
 

@@ -36,14 +36,10 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
             why=f"SQLite says: {said}",
             remedy="free space on that disk; what was recorded so far is safe",
         )
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN) or path.is_dir():
         return read_only(path, _why_not_writable(path) or f"SQLite says: {said}")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusyError(
-            f"The history file {path} is held by another process",
-            why=f"SQLite says: {said}",
-            remedy="try again, or end the program that holds it",
-        )
+        return held(path, f"SQLite says: {said}")
     return StoreError(
         f"The history file {path} could not be used", why=f"SQLite says: {said}", remedy=_ELSEWHERE
     )
@@ -54,6 +50,14 @@ def read_only(path: Path, why: str) -> StoreReadOnlyError:
         f"The history file {path} cannot be written",
         why=why,
         remedy=f"change the permissions, or {_ELSEWHERE}",
+    )
+
+
+def held(path: Path, why: str) -> StoreBusyError:
+    return StoreBusyError(
+        f"The history file {path} is held by another process",
+        why=why,
+        remedy="try again, or end the program that holds it",
     )
 
 

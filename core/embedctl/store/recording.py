@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Final
@@ -31,9 +32,9 @@ from embedctl.store.windows import cumulative, progress, stored
 _BUCKETS_AT_ONCE: Final = 360
 """Buckets per roll-up transaction: an hour of seconds, so that catching up never holds the writer long."""
 
-_REMOVED_AT_ONCE: Final = 5_000
-"""Rows that one pass removes from a tier at most. A pass stays short, and a clock that jumps years ahead for
-a moment costs little of the history."""
+_REMOVED_AT_ONCE_MS: Final = 3_600_000
+"""How much time one pass removes from a tier at most. A pass stays short, and a clock that jumps years ahead
+for a moment costs an hour of each tier and not the history."""
 
 _INSERT_SAMPLE: Final = (
     f"INSERT OR REPLACE INTO {RAW.table} (at_ms, provenance_id, {', '.join(METRICS)}) "  # noqa: S608
@@ -42,13 +43,14 @@ _INSERT_SAMPLE: Final = (
 
 
 class Recording:
-    """The writing side of the samples; used by one thread at a time."""
+    """The writing side of the samples. Safe to use from any thread."""
 
     def __init__(self, file: HistoryFile, retention: HistorySettings, clock: Callable[[], float]) -> None:
         self._file = file
         self._retention = retention
         self._clock = clock
         self.lock = RecorderLock(file.path)
+        self._one_at_a_time = threading.Lock()
         self._done_until_ms = 0
         """The furthest mark of any tier: a sample before it comes late."""
         self._last_provenance: tuple[Mapping[str, Provenance], int] | None = None
@@ -60,6 +62,10 @@ class Recording:
             StoreBusyError: Another process records to this file.
             StoreError: It could not be written.
         """
+        with self._one_at_a_time:
+            self._add(sample)
+
+    def _add(self, sample: Sample) -> None:
         if not self._claim():
             raise StoreBusyError(
                 "Samples are not recorded by this process",
@@ -86,14 +92,15 @@ class Recording:
 
         Does nothing while another process records: that one maintains.
         """
-        if not self._claim():
-            return
-        for tier in COARSER:
-            while self._roll_up(tier):
-                pass
-        removed = [self._remove_old(tier) for tier in TIERS]
-        if any(removed):
-            self._remove_unused_provenance()
+        with self._one_at_a_time:
+            if not self._claim():
+                return
+            for tier in COARSER:
+                while self._roll_up(tier):
+                    pass
+            removed = [self._remove_old(tier) for tier in TIERS]
+            if any(removed):
+                self._remove_unused_provenance()
 
     def _claim(self) -> bool:
         if self.lock.held:
@@ -105,8 +112,12 @@ class Recording:
                 self._file.path, f"the lock file beside it cannot be used: {error.strerror}"
             ) from error
         if claimed:
-            with self._file.read() as db:  # the one before us may have moved the marks
-                self._done_until_ms = max(mark.done_until_ms for mark in progress(db).values())
+            try:
+                with self._file.read() as db:  # the one before us may have moved the marks
+                    self._done_until_ms = max(mark.done_until_ms for mark in progress(db).values())
+            except BaseException:
+                self.lock.release()
+                raise
         return claimed
 
     def _provenance_id(self, db: Database, notes: Mapping[str, Provenance]) -> int | None:
@@ -161,12 +172,7 @@ class Recording:
             marks = progress(db)
             if coarser is not None:  # only what the next tier has already
                 before = min(before, marks[coarser.seconds].done_until_ms)
-            edge = db.execute(
-                f"SELECT at_ms FROM {tier.table} ORDER BY at_ms LIMIT 1 OFFSET ?",  # noqa: S608
-                (_REMOVED_AT_ONCE,),
-            ).fetchone()
-            if edge is not None:
-                before = min(before, edge[0])
+            before = min(before, oldest + _REMOVED_AT_ONCE_MS)
             before = (coarser or tier).bucket(before)  # whole buckets of the next tier
             removed = db.execute(f"DELETE FROM {tier.table} WHERE at_ms < ?", (before,)).rowcount  # noqa: S608
             if removed and before > marks[tier.seconds].thinned_until_ms:

@@ -108,7 +108,10 @@ class Store:
         return None if span is None else (span[0] / 1000, span[1] / 1000)
 
     def provenance(self, at: float) -> Mapping[str, Provenance]:
-        """Where each figure came from, or why it was absent, in the last sample at or before `at`."""
+        """Where each figure came from, or why it was absent, in the last sample at or before `at`.
+
+        Where only a thinned bucket is left, its last sample speaks for all of it.
+        """
         with self._file.read() as db:
             return windows.provenance(db, int(at * 1000))
 

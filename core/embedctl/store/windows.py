@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Final
 
 import numpy as np
 from sqlite_utils import Database
@@ -19,6 +21,9 @@ from embedctl.records import Provenance
 from embedctl.series import Floats, Series
 from embedctl.store.thinning import Block, overlay, thin
 from embedctl.store.tiers import PARTS, RAW, TIERS, Tier, suited
+
+_ABSENT: Final = "9e999"
+"""Infinity, which is never stored, in place of NULL: a stream of plain floats is read a fifth faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +60,39 @@ def known(metrics: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(metrics))
 
 
-def stored(db: Database, tier: Tier, metrics: Sequence[str], since_ms: int, until_ms: int) -> Block:
-    """What a tier's table holds of a range."""
-    keys = metrics if tier is RAW else [f"{key}_{part}" for part in PARTS for key in metrics]
+def stored(
+    db: Database, tier: Tier, metrics: Sequence[str], since_ms: int, until_ms: int, *, counted: bool = True
+) -> Block:
+    """What a tier's table holds of a range.
+
+    Without `counted` the counts are 1 or 0: enough for drawing, and a quarter less to read.
+    """
+    parts = PARTS if counted else PARTS[:-1]
+    keys = metrics if tier is RAW else [f"{key}_{part}" for part in parts for key in metrics]
+    cells = ", ".join(f"ifnull({key}, {_ABSENT})" for key in ("provenance_id", *keys))
     rows = db.execute(
-        f"SELECT at_ms, provenance_id, {', '.join(keys)} FROM {tier.table} "  # noqa: S608 - names of ours
+        f"SELECT at_ms, {cells} FROM {tier.table} "  # noqa: S608 - names of ours
         "WHERE at_ms BETWEEN ? AND ? ORDER BY at_ms",
         (since_ms, until_ms),
-    ).fetchall()
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 2 + len(keys))  # None becomes NaN
+    )
+    table = np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, 2 + len(keys))
+    table[np.isinf(table)] = np.nan
     at_ms, provenance, figures = table[:, 0].astype(np.int64), table[:, 1], table[:, 2:]
     if tier is RAW:
-        return Block(at_ms, figures, figures, figures, (~np.isnan(figures)).astype(np.float64), provenance)
-    low, mean, high, count = np.split(figures, len(PARTS), axis=1)
-    return Block(at_ms, low, mean, high, np.nan_to_num(count), provenance)
+        return Block(at_ms, figures, figures, figures, _present(figures), provenance)
+    low, mean, high, *count = np.split(figures, len(parts), axis=1)
+    return Block(at_ms, low, mean, high, np.nan_to_num(count[0]) if counted else _present(mean), provenance)
 
 
-def load(db: Database, tier: Tier, metrics: Sequence[str], since_ms: int, until_ms: int) -> Block:
+def _present(figures: Floats) -> Floats:
+    return (~np.isnan(figures)).astype(np.float64)
+
+
+def load(
+    db: Database, tier: Tier, metrics: Sequence[str], since_ms: int, until_ms: int, *, counted: bool = True
+) -> Block:
     """A range at a tier's resolution, up to the newest sample: what is not rolled up yet is, in passing."""
-    block = stored(db, tier, metrics, tier.bucket(since_ms), until_ms)
+    block = stored(db, tier, metrics, tier.bucket(since_ms), until_ms, counted=counted)
     if tier.finer is None:
         return block
     open_from = max(tier.bucket(progress(db)[tier.seconds].done_until_ms), tier.bucket(since_ms))
@@ -105,7 +124,7 @@ def choose_tier(db: Database, since: float, until: float, points: int) -> Tier:
 
 def series(db: Database, tier: Tier, metrics: Sequence[str], since: float, until: float) -> dict[str, Series]:
     """The window as one series per metric; a metric without a reading in it has an empty one."""
-    block = load(db, tier, metrics, int(since * 1000), int(until * 1000))
+    block = load(db, tier, metrics, int(since * 1000), int(until * 1000), counted=False)
     at = block.at_ms / 1000
     result = {}
     for index, key in enumerate(metrics):
@@ -132,7 +151,10 @@ def span_ms(db: Database) -> tuple[int, int] | None:
     first = last = None
     width = 0
     for tier in reversed(TIERS):
-        low, high = db.execute(f"SELECT min(at_ms), max(at_ms) FROM {tier.table}").fetchone()  # noqa: S608
+        # Two queries in one: SQLite takes an end straight from the tree only when it is asked for alone.
+        low, high = db.execute(
+            f"SELECT (SELECT min(at_ms) FROM {tier.table}), (SELECT max(at_ms) FROM {tier.table})"  # noqa: S608
+        ).fetchone()
         if low is None:
             continue
         # A bucket starts before its first sample: where a finer tier still has it, that one knows better.

@@ -1,0 +1,127 @@
+"""Events, runs, downloads and state come back as they went in."""
+
+from __future__ import annotations
+
+import random
+
+from embedctl.headlines import summarize
+from embedctl.records import Comparison, Event, Fingerprint, Interval, Measurement, Run, Severity
+from embedctl.store import Store
+from tests.support.store_bench import START, Bench
+
+
+def measurement(backend: str, latencies: tuple[float, ...]) -> Measurement:
+    return Measurement(
+        backend=backend, shape="one text", batch=1, requests=len(latencies) + 1, errors=1,
+        latencies_ms=latencies, p50_ms=12.5, p95_ms=None, p95_note="n too small", texts_per_s=80.0,
+        tokens_per_s=None, tokens=4_321, peak_bytes=2_500_000_000, peak_source="NVML per process",
+    )  # fmt: skip
+
+
+def make_run(at: float = START, **changes: object) -> Run:
+    rng = random.Random(3)
+    whole = {
+        "id": 0,
+        "at": at,
+        "preset": "quick",
+        "seconds": 41.5,
+        "backends": ("native", "ollama"),
+        "measurements": (
+            measurement("native", tuple(rng.uniform(5, 20) for _ in range(400))),
+            measurement("ollama", ()),
+        ),
+        "comparisons": (
+            Comparison("one text", "latency", "ollama", "native", Interval(3.1, 2.9, 3.3), "faster"),
+            Comparison(
+                "batch of 32", "throughput", "ollama", "native", Interval(1.0, None, None), "undecided"
+            ),
+        ),
+        "fingerprints": (
+            Fingerprint(
+                "native",
+                "6.0",
+                "BAAI/bge-m3",
+                "5617a9f",
+                "float16",
+                "cls",
+                True,
+                8192,
+                1024,
+                "cuda:0",
+                "sdpa",
+                "2.11",
+                None,
+                "GB10",
+                {"batch_size": 32, "deep": {"x": [1, None]}},
+            ),
+        ),
+        "workload": "xquad-200 sha256:ab12",
+        "notes": ("the GPU was throttled",),
+        "title": "before the upgrade",
+    }
+    return Run(**{**whole, **changes})  # type: ignore[arg-type]
+
+
+def test_a_run_comes_back_as_it_went_in(store: Store) -> None:
+    stored = store.add_run(make_run())
+    assert stored.id > 0
+    assert store.run(stored.id) == stored
+    assert make_run(id=stored.id) == stored
+
+
+def test_a_run_that_does_not_exist_is_none(store: Store) -> None:
+    assert store.run(7) is None
+
+
+def test_runs_are_listed_newest_first_with_their_headline(store: Store) -> None:
+    ids = [store.add_run(make_run(START + second)).id for second in (10, 30, 20)]
+    listed = store.runs()
+    assert [summary.id for summary in listed] == [ids[1], ids[2], ids[0]]
+    assert listed[0].headline == "one text: native 3.1× as fast as ollama (2.9–3.3), faster"
+    assert len(store.runs(limit=2)) == 2
+
+
+def test_a_run_without_comparison_is_summed_up_by_its_first_row() -> None:
+    assert summarize(make_run(comparisons=())).headline == "one text: native p50 12.5 ms"
+    assert summarize(make_run(comparisons=(), measurements=())).headline == "nothing measured"
+
+
+def test_an_event_comes_back_with_its_id(store: Store) -> None:
+    event = Event(
+        START, "switch", "native → ollama", "ollama", Severity.WARNING, {"seconds": 3.5, "why": None}
+    )
+    stored = store.add_event(event)
+    assert stored.id is not None
+    assert store.events() == (stored,)
+    assert (stored.at, stored.title, stored.detail) == (event.at, event.title, event.detail)
+
+
+def test_events_are_chosen_by_time_and_kind_newest_first(store: Store) -> None:
+    for second, kind in enumerate(["load", "switch", "error", "switch", "it's"]):
+        store.add_event(Event(START + second, kind, str(second)))
+
+    def titles(*args: object, **kwargs: object) -> str:
+        return "".join(event.title for event in store.events(*args, **kwargs))  # type: ignore[arg-type]
+
+    assert titles() == "43210"
+    assert titles(START + 1, START + 3) == "321"
+    assert titles(kinds=["switch", "it's"]) == "431"
+    assert titles(kinds=[]) == ""
+    assert titles(limit=2) == "43"
+
+
+def test_downloads_are_listed_newest_first(store: Store) -> None:
+    store.add_download("BAAI/bge-m3", None, START, START + 5, None, "cancelled")
+    store.add_download("BAAI/bge-m3", "5617a9f", START + 6, START + 90, 2_300_000_000, "done")
+    newest, oldest = store.downloads()
+    assert (newest.outcome, newest.bytes, newest.ended - newest.started) == ("done", 2_300_000_000, 84)
+    assert (oldest.outcome, oldest.bytes, oldest.revision) == ("cancelled", None, None)
+
+
+def test_the_active_choice_is_remembered_over_a_restart(bench: Bench) -> None:
+    first = bench.open()
+    assert first.get_state("active") is None
+    first.set_state("active", "native")
+    first.set_state("active", "ollama")
+    first.close()
+    assert bench.open().get_state("active") == "ollama"
