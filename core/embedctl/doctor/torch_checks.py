@@ -95,7 +95,7 @@ def _architecture(facts: Mapping[str, Any]) -> Finding:
             TOPIC,
             f"{wanted} runs torch's {virtual[-1]} code, compiled by the driver",
             Severity.WARNING,
-            f"the first load takes minutes, kernels are not tuned; the build has {', '.join(archs)}",
+            f"the first load is slow and the kernels are not made for it; the build has {', '.join(archs)}",
             "pip install --upgrade torch (2.15 or newer has sm_120, which GB10 runs)",
         )
     return Finding(
