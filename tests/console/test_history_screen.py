@@ -1,0 +1,323 @@
+"""The History screen over a scripted engine."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from textual.app import App
+from textual.pilot import Pilot
+from textual.widgets import OptionList, Static
+
+from embedctl.errors import StoreCorruptError
+from embedctl.records import Event
+from embedctl.series import History
+from embedctl_console.screens.history import RANGES, HistoryScreen
+from embedctl_console.widgets.chart import TimeSeriesChart
+from tests.support.canned import NOW
+from tests.support.fake_engine import FakeEngine
+
+
+class HistoryApp(App[None]):
+    def __init__(self, engine: FakeEngine) -> None:
+        super().__init__()
+        self.engine = engine
+        self.copied: list[str] = []
+
+    def on_mount(self) -> None:
+        self.push_screen(HistoryScreen(clock=self.engine.clock, tz=ZoneInfo("UTC")))
+
+    def copy_to_clipboard(self, text: str) -> None:
+        self.copied.append(text)
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    """Wait until the screen has asked for what it wants, and shown what it got."""
+    screen = pilot.app.screen
+    assert isinstance(screen, HistoryScreen)
+    await pilot.pause()
+    if screen._settling is not None:
+        screen._settling.stop()
+        screen._read()
+    await pilot.app.workers.wait_for_complete()
+    await pilot.pause()
+
+
+Opened = Callable[..., AbstractAsyncContextManager[tuple[Pilot[None], FakeEngine, HistoryScreen]]]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """Opens the screen in a terminal of some size, over an engine of one's own if need be."""
+
+    @asynccontextmanager
+    async def open_(
+        size: tuple[int, int] = (120, 40), engine: FakeEngine | None = None
+    ) -> AsyncIterator[tuple[Pilot[None], FakeEngine, HistoryScreen]]:
+        engine = engine or FakeEngine(home=tmp_path)
+        async with HistoryApp(engine).run_test(size=size) as pilot:
+            await settle(pilot)
+            screen = pilot.app.screen
+            assert isinstance(screen, HistoryScreen)
+            yield pilot, engine, screen
+
+    return open_
+
+
+def asked(engine: FakeEngine) -> list[tuple[float, float]]:
+    return [(call[1], call[2]) for call in engine.calls if call[0] == "history"]  # type: ignore[misc]
+
+
+def charts(screen: HistoryScreen) -> list[TimeSeriesChart]:
+    return [*screen.query(TimeSeriesChart)]
+
+
+def says(screen: HistoryScreen, name: str) -> str:
+    return str(screen.query_one(name, Static).content)
+
+
+async def test_it_opens_on_the_last_quarter_of_an_hour_live(opened: Opened) -> None:
+    async with opened() as (_, engine, screen):
+        (since, until) = asked(engine)[0]
+        assert since < NOW - 900 and NOW <= until < NOW + 100
+        for chart in charts(screen):
+            assert chart.live
+            assert chart.window == pytest.approx((NOW - 900, NOW), abs=15)
+        assert "Mar 04 11:45 – 12:00" in says(screen, "#window")
+
+
+async def test_ranges_are_chosen_by_keys_and_by_mouse(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        await pilot.press("full_stop", "greater_than_sign")
+        await settle(pilot)
+        since, until = asked(engine)[-1]
+        assert until - since == pytest.approx(6 * 3600, rel=0.1)
+        await pilot.press("comma")
+        assert charts(screen)[0].span == 3600
+        await pilot.click("#ranges", offset=(len(" 15 min   1 h   6 h   24 h   7") - 1, 0))
+        await settle(pilot)
+        assert charts(screen)[0].span == RANGES[4][1]
+        await pilot.press("full_stop", "full_stop", "full_stop")
+        assert charts(screen)[0].span == RANGES[-1][1], "longer than the longest is the longest"
+
+
+async def test_zoom_in_one_chart_moves_all_and_asks_for_finer_data(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        before = len(asked(engine))
+        await pilot.press("p", "plus", "plus", "plus")
+        windows = {chart.window for chart in charts(screen)}
+        assert len(windows) == 1
+        await settle(pilot)
+        assert len(asked(engine)) == before + 1, "three quick steps are one question"
+        since, until = asked(engine)[-1]
+        assert until - since == pytest.approx(900 / 1.5**3, rel=0.1)
+        assert {chart.window for chart in charts(screen)} == windows
+
+
+async def test_an_answer_that_was_overtaken_is_dropped(opened: Opened, tmp_path: Path) -> None:
+    class SlowEngine(FakeEngine):
+        """The first reading after `hold` is set waits until it is let go."""
+
+        def __init__(self) -> None:
+            super().__init__(home=tmp_path)
+            self.hold = False
+            self.waiting = threading.Event()
+            self.let_go = threading.Event()
+
+        def history(self, since: float, until: float, **options: Any) -> History:
+            held, self.hold = self.hold, False
+            if held:
+                self.waiting.set()
+                assert self.let_go.wait(10)
+            return super().history(since, until, **options)
+
+    engine = SlowEngine()
+    async with opened(engine=engine) as (pilot, _, screen):
+        engine.hold = True
+        screen.action_choose_range(5)
+        screen._settling.stop()
+        screen._read()
+        assert await asyncio.to_thread(engine.waiting.wait, 10)
+        screen.action_choose_range(1)
+        screen._settling.stop()
+        screen._read()
+        engine.let_go.set()
+        await settle(pilot)
+        assert screen._history is not None
+        assert screen._history.until - screen._history.since == pytest.approx(3600, rel=0.1)
+
+
+async def test_one_cursor_for_all_charts(opened: Opened) -> None:
+    async with opened() as (pilot, _, screen):
+        await pilot.press("left", "left", "left")
+        assert len({chart.cursor for chart in charts(screen)}) == 1
+        assert charts(screen)[1].cursor is not None
+        await pilot.press("tab", "left")
+        assert len({chart.cursor for chart in charts(screen)}) == 1
+        await pilot.press("escape")
+        assert {chart.cursor for chart in charts(screen)} == {None}
+
+
+async def test_n_and_p_walk_through_the_events(opened: Opened) -> None:
+    async with opened() as (pilot, _, screen):
+        await pilot.press("full_stop")
+        await settle(pilot)
+        seen = []
+        for _ in range(4):
+            await pilot.press("p")
+            seen.append(NOW - charts(screen)[0].cursor)
+        assert seen == [340, 900, 1150, 1260]
+        await pilot.press("n")
+        assert NOW - charts(screen)[0].cursor == 1150
+        assert "S 2026-03-04 11:40:50  ollama → native in 9.8 s  (switch · native)" in says(screen, "#detail")
+
+
+async def test_an_event_beyond_the_window_is_fetched(opened: Opened) -> None:
+    async with opened() as (pilot, _, screen):
+        for _ in range(3):
+            await pilot.press("p")
+            await settle(pilot)
+        chart = charts(screen)[0]
+        assert chart.cursor == NOW - 1150
+        assert not chart.live
+        assert chart.window[0] < chart.cursor < chart.window[1]
+        assert "ollama → native" in says(screen, "#detail")
+
+
+async def test_past_the_last_event_it_says_so(opened: Opened) -> None:
+    async with opened() as (pilot, _, screen):
+        await pilot.press("p", "n")
+        await settle(pilot)
+        assert charts(screen)[0].cursor == NOW - 340
+        assert [note.message for note in pilot.app._notifications] == ["No later event."]
+
+
+async def test_the_detail_of_an_event_is_shown_in_full(opened: Opened) -> None:
+    engine = FakeEngine()
+    detail = {"seconds": 9.8123, "agreement": 0.99981, "steps": ["load", "flip"], "left_out": None}
+    engine.stored_events = [Event(NOW - 100, "switch", "ollama → native", "native", detail=detail)]
+
+    def history(since: float, until: float, **options: Any) -> History:
+        plain = FakeEngine.history(engine, since, until, **options)
+        return History(plain.since, plain.until, plain.resolution, plain.series, tuple(engine.stored_events))
+
+    engine.history = history  # type: ignore[method-assign]
+    async with opened(engine=engine) as (pilot, _, screen):
+        await pilot.press("p")
+        assert (
+            says(screen, "#detail").splitlines()[1]
+            == "seconds: 9.812 · agreement: 0.9998 · steps: load, flip"
+        )
+
+
+async def test_choosing_an_event_in_the_list_puts_the_cursor_on_it(opened: Opened) -> None:
+    async with opened() as (pilot, _, screen):
+        await pilot.press("full_stop")
+        await settle(pilot)
+        events = screen.query_one("#events", OptionList)
+        assert str(events.get_option_at_index(2).prompt) == "S 11:40:50 ollama → native in 9.8 s"
+        events.focus()
+        await pilot.press("home", "down", "down", "enter")
+        assert charts(screen)[0].cursor == NOW - 1150
+
+
+async def test_statistics_cover_the_window(opened: Opened) -> None:
+    async with opened() as (_, _, screen):
+        lines = says(screen, "#statistics").splitlines()
+        assert lines[0].split() == ["min", "mean", "max"]
+        native = next(line for line in lines if line.startswith("native p50")).split()
+        assert native[3] == native[5] == native[7] == "ms"
+        assert float(native[2]) < float(native[4]) < float(native[6])
+
+
+async def test_export_writes_a_file_and_offers_its_path(opened: Opened, tmp_path: Path) -> None:
+    async with opened() as (pilot, engine, _):
+        await pilot.press("c")
+        assert pilot.app.copied == [], "nothing was exported yet"  # type: ignore[attr-defined]
+        await pilot.press("f", "e")
+        await settle(pilot)
+        (path,) = engine.paths.exports_dir.iterdir()
+        with path.open(encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        assert rows[0][0] == "at" and len(rows) > 500
+        assert path.name.startswith("history-20260304-1145") and path.suffix == ".csv"
+        (note,) = pilot.app._notifications
+        assert str(path) in note.message
+        await pilot.press("c")
+        assert pilot.app.copied == [str(path)]  # type: ignore[attr-defined]
+
+
+async def test_a_folder_that_cannot_be_made_is_told(opened: Opened, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way")
+    async with opened() as (pilot, _, screen):
+        await pilot.press("e")
+        await settle(pilot)
+        assert "could not be written" in says(screen, "#detail")
+
+
+async def test_a_store_that_fails_is_told_and_tried_again(opened: Opened) -> None:
+    engine = FakeEngine()
+    engine.errors["history"] = StoreCorruptError("The history cannot be read", remedy="move it away")
+    async with opened(engine=engine) as (pilot, _, screen):
+        assert "The history cannot be read — move it away" in says(screen, "#detail")
+        engine.errors.clear()
+        await pilot.press("full_stop")
+        await settle(pilot)
+        assert "events in this window" in says(screen, "#detail")
+
+
+async def test_live_it_reads_again_when_there_is_something_new(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        before = len(asked(engine))
+        screen._follow()
+        await settle(pilot)
+        assert len(asked(engine)) == before, "the clock has not moved"
+        engine.now += 5
+        screen._follow()
+        await settle(pilot)
+        assert len(asked(engine)) == before + 1
+        await pilot.press("f")
+        await settle(pilot)
+        frozen = len(asked(engine))
+        engine.now += 60
+        screen._follow()
+        await settle(pilot)
+        assert len(asked(engine)) == frozen
+
+
+async def test_a_month_is_not_read_again_every_few_seconds(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        screen.action_choose_range(5)
+        await settle(pilot)
+        before = len(asked(engine))
+        engine.now += 600
+        screen._follow()
+        await settle(pilot)
+        assert len(asked(engine)) == before
+
+
+@pytest.mark.parametrize(
+    ("size", "host", "side"),
+    [((80, 24), False, False), ((120, 30), False, True), ((80, 50), True, False), ((200, 50), True, True)],
+)
+async def test_wide_and_tall_screens_show_more(
+    opened: Opened, size: tuple[int, int], host: bool, side: bool
+) -> None:
+    async with opened(size) as (_, _, screen):
+        assert screen.query_one("#host").display is host
+        assert screen.query_one("#side").display is side
+        legend = charts(screen)[0]._series
+        assert any(one.key == "host_memory_available" for one in legend) is not host
+
+
+async def test_a_small_terminal_still_answers(opened: Opened) -> None:
+    async with opened((30, 8)) as (pilot, _, _):
+        await pilot.press("left", "plus", "full_stop", "n", "p", "f", "equals_sign", "y", "escape")
+        await settle(pilot)

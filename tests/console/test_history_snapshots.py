@@ -1,0 +1,95 @@
+"""Pictures of the History screen; looked at by a person before they are accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from textual.app import App
+from textual.pilot import Pilot
+
+from embedctl.records import Event
+from embedctl.series import History, Series
+from embedctl_console.screens.history import HistoryScreen
+from embedctl_console.themes import DEFAULT_THEME, THEMES
+from tests.support.canned import NOW
+from tests.support.fake_engine import FakeEngine
+
+SIZES = [(80, 24), (120, 40), (200, 50)]
+
+
+class EmptyEngine(FakeEngine):
+    """Nothing was ever recorded."""
+
+    def history(self, since: float, until: float, **options: Any) -> History:
+        keys = options.get("metrics") or ()
+        return History(since, until, 1.0, {key: Series.empty(key) for key in keys}, ())
+
+    def events(self, *_: Any, **__: Any) -> tuple[Event, ...]:
+        return ()
+
+
+class HistoryApp(App[None]):
+    def __init__(self, engine: FakeEngine, theme: str = DEFAULT_THEME) -> None:
+        super().__init__()
+        self.engine = engine
+        for known in THEMES:
+            self.register_theme(known)
+        self.theme = theme
+
+    def on_mount(self) -> None:
+        self.push_screen(HistoryScreen(clock=self.engine.clock, tz=ZoneInfo("UTC")))
+
+
+def after(*keys: str) -> Callable[[Pilot[None]], Any]:
+    """Press keys and let every reading arrive."""
+
+    async def run(pilot: Pilot[None]) -> None:
+        for key in ("", *keys):
+            if key:
+                await pilot.press(key)
+            screen = pilot.app.screen
+            assert isinstance(screen, HistoryScreen)
+            if screen._settling is not None:
+                screen._settling.stop()
+                screen._read()
+            await pilot.app.workers.wait_for_complete()
+            await pilot.pause()
+
+    return run
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_last_hour(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    assert snap_compare(HistoryApp(FakeEngine()), terminal_size=size, run_before=after("full_stop"))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_nothing_recorded(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    assert snap_compare(HistoryApp(EmptyEngine()), terminal_size=size, run_before=after())
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_cursor_on_a_switch(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    keys = ("full_stop", "p", "p", "p")
+    assert snap_compare(HistoryApp(FakeEngine()), terminal_size=size, run_before=after(*keys))
+
+
+@pytest.mark.parametrize("theme", ["embedctl-light", "embedctl-contrast"])
+def test_other_themes(snap_compare: Callable[..., bool], theme: str) -> None:
+    app = HistoryApp(FakeEngine(), theme)
+    assert snap_compare(app, terminal_size=(120, 40), run_before=after("full_stop", "p"))
+
+
+def test_paused_and_zoomed_to_the_gap(snap_compare: Callable[..., bool]) -> None:
+    def history(since: float, until: float, **options: Any) -> History:
+        found = FakeEngine.history(engine, since, until, **options)
+        lost = Event(NOW - 2_580, "stop", "embedctl 0.1.0", id=7)
+        return History(found.since, found.until, found.resolution, found.series, (lost, *found.events))
+
+    engine = FakeEngine()
+    engine.history = history  # type: ignore[method-assign]
+    keys = ("full_stop", "p", "p", "p", "p", "p", "p", "plus", "plus")
+    assert snap_compare(HistoryApp(engine), terminal_size=(120, 40), run_before=after(*keys))
