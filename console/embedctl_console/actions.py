@@ -1,0 +1,237 @@
+"""Every action of the console, once: its key, its words, where and when it can be used.
+
+Key bindings, the line of keys at the bottom, the command palette and the Help screen are made from this list.
+Screens that bring their own bindings (History, the charts) are added by `bindings_as_actions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from textual.binding import Binding
+
+from embedctl.records import BackendState, FileState
+
+if TYPE_CHECKING:
+    from embedctl_console.state import ConsoleState
+
+EVERYWHERE: Final = "everywhere"
+
+SCREENS: Final = (
+    ("dashboard", "Dashboard"),
+    ("models", "Models"),
+    ("benchmarks", "Benchmarks"),
+    ("history", "History"),
+    ("doctor", "Doctor"),
+    ("help", "Help"),
+)
+"""Names of the screens with their titles, in the order of the keys 1 to 6."""
+
+When = Callable[["ConsoleState"], bool]
+
+
+def _always(_: ConsoleState) -> bool:
+    return True
+
+
+def _job_runs(state: ConsoleState) -> bool:
+    return state.running() is not None
+
+
+def _some_backend_unloaded(state: ConsoleState) -> bool:
+    usable = (BackendState.UNLOADED, BackendState.FAILED, BackendState.UNKNOWN)
+    return any(status.state in usable for status in state.status.backends)
+
+
+def _some_backend_loaded(state: ConsoleState) -> bool:
+    return state.any_ready
+
+
+def _no_benchmark_runs(state: ConsoleState) -> bool:
+    return state.running("benchmark") is None
+
+
+def _model_incomplete(state: ConsoleState) -> bool:
+    return _model_idle(state) and not (state.model is not None and state.model.complete)
+
+
+def _model_here(state: ConsoleState) -> bool:
+    files = state.model.files if state.model else ()
+    return _model_idle(state) and any(file.state is not FileState.MISSING for file in files)
+
+
+def _model_idle(state: ConsoleState) -> bool:
+    return state.running("download", "verify", "remove") is None
+
+
+def _ollama_lacks_model(state: ConsoleState) -> bool:
+    ollama = state.backend("ollama")
+    missing = ollama is not None and ollama.state is BackendState.MODEL_MISSING
+    return missing and state.running("pull") is None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something the user can do."""
+
+    name: str
+    """Unique together with `where`; the binding's id is `where.name`."""
+    key: str
+    """Textual's key names, separated by commas."""
+    label: str
+    """One or two words for the line of keys."""
+    help: str
+    """A sentence for Help and the palette, without a full stop."""
+    where: str = EVERYWHERE
+    action: str = ""
+    """Textual's action; `name` unless said otherwise."""
+    when: When = _always
+    shown: bool = True
+    """Whether the line of keys has it (Help and the palette have all)."""
+    key_display: str = ""
+    priority: bool = False
+    """Works in dialogs too."""
+
+    @property
+    def textual_action(self) -> str:
+        """As `run_action` takes it; actions that work everywhere belong to the app."""
+        action = self.action or self.name
+        return f"app.{action}" if self.where == EVERYWHERE else f"screen.{action}"
+
+    @property
+    def keys_shown(self) -> str:
+        return self.key_display or " ".join(key_name(key) for key in self.key.split(","))
+
+    def binding(self) -> Binding:
+        return Binding(
+            self.key,
+            self.action or self.name,
+            self.label,
+            show=self.shown,
+            key_display=self.key_display or None,
+            priority=self.priority,
+            tooltip=self.help,
+            id=f"{self.where}.{self.name}",
+        )
+
+
+_KEY_NAMES: Final = {
+    "question_mark": "?",
+    "escape": "esc",
+    "enter": "enter",
+    "space": "space",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "equals_sign": "=",
+    "plus": "+",
+    "minus": "-",
+    "comma": ",",
+    "full_stop": ".",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+}
+
+
+def key_name(key: str) -> str:
+    """A key as it is printed: `question_mark` → `?`, `ctrl+c` → `ctrl+c`."""
+    *modifiers, last = key.split("+") if key != "+" else [key]
+    return "+".join([*modifiers, _KEY_NAMES.get(last, last)])
+
+
+ACTIONS: Final = (
+    Action(
+        "load", "l", "Load", "load the backend that has the focus, else native", when=_some_backend_unloaded
+    ),
+    Action("unload", "u", "Unload", "unload the backend that has the focus", when=_some_backend_loaded),
+    Action("switch", "s", "Switch", "make the other backend the active one, after a look at the plan"),
+    Action("benchmark", "b", "Benchmark", "measure both backends", when=_no_benchmark_runs),
+    Action("cancel", "x", "Cancel", "cancel the job that runs", when=_job_runs),
+    *(
+        Action(
+            f"show-{name}",
+            str(number),
+            title,
+            f"open {title}",
+            action=f"show('{name}')",
+            shown=False,
+        )
+        for number, (name, title) in enumerate(SCREENS, 1)
+    ),
+    Action("theme", "t", "Theme", "change the colours: dark, light, high contrast", shown=False),
+    Action(
+        "palette", "ctrl+p", "Palette", "find any action by its name", action="command_palette", shown=False
+    ),
+    Action("help", "question_mark", "Help", "explain keys and words", action="show('help')"),
+    Action("quit", "q", "Quit", "stop the workers and leave", action="quit"),
+    Action(
+        "quit-now", "ctrl+c", "Quit", "the same, from any dialog", action="quit", shown=False, priority=True
+    ),
+    # Dashboard
+    Action("models", "d", "Models", "open Models, to download", "dashboard", "app.show('models')"),
+    Action("chart", "m", "Chart", "choose the charts: memory, latency, both", "dashboard", "next_chart"),
+    Action("refresh", "r", "Look again", "look at every backend again", "dashboard", "refresh_backends"),
+    # Models
+    Action(
+        "download",
+        "d,enter",
+        "Download",
+        "fetch what is missing, and verify it",
+        "models",
+        when=_model_incomplete,
+    ),
+    Action("verify", "v", "Verify", "hash every file and compare with the Hub", "models", when=_model_here),
+    Action("remove", "r", "Remove", "delete the model's files, after a question", "models", when=_model_here),
+    Action("pull", "p", "Pull", "have Ollama pull its copy", "models", when=_ollama_lacks_model),
+    # Benchmarks
+    Action("open", "enter", "Open", "show the run under the cursor", "benchmarks", "open_run", shown=False),
+    Action("mark", "space", "Mark", "mark a run for comparison (two at most)", "benchmarks"),
+    Action("compare", "c", "Compare", "lay the two marked runs side by side", "benchmarks"),
+    # Doctor
+    Action("again", "r", "Run again", "look at everything again", "doctor"),
+)
+
+
+def actions_of(where: str) -> tuple[Action, ...]:
+    """The actions of one screen, or those that work everywhere."""
+    return tuple(action for action in ACTIONS if action.where == where)
+
+
+def bindings_of(where: str) -> list[Binding]:
+    """Textual's bindings for `where`."""
+    return [action.binding() for action in actions_of(where)]
+
+
+def is_available(where: str, textual_action: str, state: ConsoleState | None) -> bool:
+    """Whether an action of `where` can be used now; actions that the list does not know always can.
+
+    Without a state (the engine still opens) only those that need none can.
+    """
+    found = [a for a in actions_of(where) if (a.action or a.name).split("(")[0] == textual_action]
+    if not found:
+        return True
+    if state is None:
+        return textual_action in ("quit", "theme", "command_palette")
+    return any(action.when(state) for action in found)
+
+
+def bindings_as_actions(where: str, bindings: Iterable[object]) -> tuple[Action, ...]:
+    """Actions for the bindings that a widget or a foreign screen declares, for the Help screen."""
+    return tuple(
+        Action(
+            binding.id or binding.action,
+            binding.key,
+            binding.description,
+            binding.tooltip or binding.description,
+            where,
+            binding.action,
+            key_display=binding.key_display or "",
+        )
+        for binding in bindings
+        if isinstance(binding, Binding) and binding.description
+    )

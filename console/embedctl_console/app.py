@@ -1,0 +1,375 @@
+"""The Textual app: opens the engine beside the first paint, keeps the state, tells the screens."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.signal import Signal
+from textual.widgets import Static
+
+from embedctl.errors import EmbedctlError
+from embedctl.records import JobState, JobUpdate
+from embedctl_console.actions import EVERYWHERE, SCREENS, bindings_of, is_available
+from embedctl_console.bridge import FLUSH_EVERY, Bridge
+from embedctl_console.palette import ActionsProvider
+from embedctl_console.tasks import run_in_thread
+from embedctl_console.themes import DEFAULT_THEME, THEMES, next_theme
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from embedctl.engine import EngineFacade, JobHandle
+    from embedctl.events import Message
+    from embedctl_console.state import ConsoleState, Topic
+
+_MODEL_JOBS = ("download", "verify", "remove")
+
+
+class ConsoleApp(App[None]):
+    """The console over one engine.
+
+    Slow calls run on threads of their own (`run_in_thread`); what they bring, and what the engine publishes,
+    is taken in on the event loop, where alone widgets are touched.
+    """
+
+    TITLE = "embedctl"
+    CSS_PATH = "app.tcss"
+    COMMANDS: ClassVar = {ActionsProvider}
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of(EVERYWHERE)]
+    # Textual declares these two in a way that takes no ClassVar.
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-medium"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall"), (46, "-very-tall")]  # noqa: RUF012
+
+    def __init__(
+        self,
+        open_engine: Callable[[], EngineFacade],
+        *,
+        demo: bool = False,
+        clock: Callable[[], float] = time.time,
+        flush_every: float = FLUSH_EVERY,
+    ) -> None:
+        """An app that opens its engine once it is on the screen.
+
+        Args:
+            open_engine: Called once, on a thread; may take its time and may raise.
+            demo: Say from the first paint on that this is the demo.
+            clock: The present, in Unix seconds.
+            flush_every: Seconds between two deliveries of the engine's news.
+        """
+        super().__init__()
+        self.demo = demo
+        self.clock = clock
+        self.state: ConsoleState | None = None
+        """None until the engine is open; screens are shown only then."""
+        self.news: Signal[Topic] = Signal(self, "news")
+        """Published when the state has changed; see `follow`."""
+        self._open_engine = open_engine
+        self._engine: EngineFacade | None = None
+        self._opening_ended = asyncio.Event()
+        self._bridge = Bridge(self._take_news, interval=flush_every)
+        self._jobs: dict[int, JobHandle] = {}
+        self.leaving = False
+        """The engine is being closed, or was."""
+        self._exit_code = 0
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = DEFAULT_THEME
+
+    @property
+    def engine(self) -> EngineFacade:
+        """The engine; screens exist only once it is open."""
+        if self._engine is None:
+            raise RuntimeError("the engine is not open yet")
+        return self._engine
+
+    # The begin
+
+    def compose(self) -> ComposeResult:
+        badge = "[$demo]SIMULATED GB10 · demo[/]\n\n" if self.demo else ""
+        text = f"[b]embedctl[/]\n\n{badge}looking at this machine…\n\n[$text-muted]q quits[/]"
+        yield Static(text, id="opening")
+
+    def on_mount(self) -> None:
+        for name, _ in SCREENS:
+            self.add_mode(name, _screen_maker(name, self))
+        if not self.is_headless:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, self._leave_on_signal)
+        # After the refresh: the first paint must not wait for the imports that opening the engine causes.
+        self.call_after_refresh(self._start_opening)
+
+    def _start_opening(self) -> None:
+        self.run_worker(self._open(), group="open")
+
+    async def _open(self) -> None:
+        try:
+            self.state = await run_in_thread(self._open_on_thread)
+        except EmbedctlError as error:
+            from embedctl_console.screens.notices import ProblemScreen
+
+            self._exit_code = error.exit_code
+            self.push_screen(ProblemScreen(error))
+            return
+        finally:
+            self._opening_ended.set()
+        if self.leaving:
+            return
+        self._take_settings()
+        self.screen_change_signal.subscribe(self, self._screen_changed)
+        self._bridge.open(self.engine.subscribe)
+        await self.switch_mode(SCREENS[0][0])
+        self._guard_size()
+        self.run_worker(self._load_past(), group="past")
+        self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
+
+    def _open_on_thread(self) -> ConsoleState:
+        self._engine = self._open_engine()
+        # Imported here, on the thread: they bring numpy, which the first paint does without.
+        from embedctl_console.screens import dashboard  # noqa: F401
+        from embedctl_console.state import ConsoleState
+
+        return ConsoleState(self._engine.status())
+
+    def _take_settings(self) -> None:
+        wanted = self.engine.settings.console.theme
+        if wanted in self.available_themes:
+            self.theme = wanted
+        else:
+            ours = ", ".join(theme.name for theme in THEMES)
+            self.notify(f"There are: {ours}", title=f"No theme is called {wanted!r}", severity="warning")
+
+    async def _load_past(self) -> None:
+        """Give the live charts and the list of events what was recorded before."""
+        from embedctl_console.recent import SPAN
+        from embedctl_console.state import Topic
+
+        engine, now = self.engine, self.clock()
+        try:
+            history = await run_in_thread(engine.history, now - SPAN, now)
+            events = await run_in_thread(engine.events, limit=50)
+        except EmbedctlError as error:
+            self.report(error)
+            return
+        if self.state is not None:
+            self.state.recent.preload(history)
+            self.state.take_stored_events(events)
+            self.news.publish(Topic.SAMPLE | Topic.EVENTS)
+
+    async def look_at_model(self, *, online: bool) -> None:
+        """Ask the engine for the model's files; news when it has answered."""
+        from embedctl_console.state import Topic
+
+        state = self.state
+        if state is None:
+            return
+        try:
+            state.model, state.model_note = await run_in_thread(self.engine.model, online=online), ""
+        except EmbedctlError as error:
+            state.model_note = str(error)
+        self.news.publish(Topic.MODEL)
+        self.refresh_bindings()
+
+    # News
+
+    def _take_news(self, messages: tuple[Message, ...]) -> None:
+        from embedctl_console.state import Topic
+
+        if self.state is None or self.leaving:
+            return
+        ended = dict(self.state.ended)
+        changed = self.state.apply_all(messages)
+        for kind, job in self.state.ended.items():
+            if ended.get(kind) is not job:
+                self._job_ended(job)
+        self.news.publish(changed)
+        if changed & (Topic.BACKENDS | Topic.JOBS):
+            self.refresh_bindings()
+
+    def _screen_changed(self, _: Screen[object]) -> None:
+        from embedctl_console.state import Topic
+
+        self.news.publish(Topic.ALL)
+
+    def _job_ended(self, job: JobUpdate) -> None:
+        from embedctl_console.screens.switch import SwitchDialog
+
+        self._jobs.pop(job.job_id, None)
+        if job.kind in _MODEL_JOBS:
+            self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
+        if job.kind == "switch" and isinstance(self.screen, SwitchDialog):
+            return  # it says so itself
+        if job.state is JobState.FAILED and job.failure is not None:
+            failure = job.failure
+            self.report(EmbedctlError(failure.what, why=failure.why, remedy=failure.remedy))
+        elif job.state is JobState.CANCELLED:
+            self.notify("cancelled", title=job.title, severity="warning", markup=False)
+        else:
+            self.notify("done", title=job.title, markup=False)
+
+    def report(self, error: EmbedctlError) -> None:
+        """Show an error beside what is on the screen."""
+        message = "\n".join(line for line in (error.why, error.remedy) if line) or "No more is known."
+        self.notify(message, title=error.what, severity="error", timeout=10, markup=False)
+
+    # Jobs
+
+    def start_job(self, start: Callable[[], JobHandle]) -> JobHandle | None:
+        """Start a job of the engine; an error is reported, and None returned."""
+        try:
+            handle = start()
+        except EmbedctlError as error:
+            self.report(error)
+            return None
+        self._jobs[handle.id] = handle
+        return handle
+
+    def cancel_job(self, job: JobUpdate) -> None:
+        """Ask a job to stop. Beside the event loop: a cancelled job may have a process to end."""
+        handle = self._jobs.get(job.job_id)
+        if handle is not None:
+            self.run_worker(run_in_thread(handle.cancel), group="cancel")
+        else:
+            self.notify("It was not started here.", title=f"Cannot cancel: {job.title}", severity="warning")
+
+    # Actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return is_available(EVERYWHERE, action, self.state)
+
+    async def action_show(self, name: str) -> None:
+        if name == self.current_mode:
+            while len(self.screen_stack) > 1:
+                await self.pop_screen()
+        else:
+            await self.switch_mode(name)
+            self._guard_size()
+
+    def _focused_backend(self) -> str | None:
+        from embedctl_console.widgets.card import BackendCard
+
+        return self.focused.backend if isinstance(self.focused, BackendCard) else None
+
+    def action_load(self) -> None:
+        backend = self._focused_backend() or "native"
+        self.start_job(lambda: self.engine.load(backend))
+
+    def action_unload(self) -> None:
+        assert self.state is not None
+        backend = self._focused_backend() or self.state.status.active
+        if self.state.ready(backend):
+            self.start_job(lambda: self.engine.unload(backend))
+        else:
+            self.notify(f"{backend} is not loaded; tab goes to the other card", severity="warning")
+
+    def action_switch(self) -> None:
+        from embedctl_console.screens.switch import SwitchDialog, switch_target
+
+        assert self.state is not None
+        running = self.state.running("switch")
+        target = switch_target(self.state, self._focused_backend())
+        self.push_screen(SwitchDialog(target, running))
+
+    async def action_benchmark(self) -> None:
+        if self.start_job(self.engine.benchmark) is not None:
+            await self.action_show("benchmarks")
+
+    def action_cancel(self) -> None:
+        assert self.state is not None
+        about = getattr(self.screen, "JOBS", ())
+        job = self.state.running(*about) or self.state.running()
+        if job is not None:
+            self.cancel_job(job)
+
+    def action_theme(self) -> None:
+        self.theme = next_theme(self.theme)
+        self.notify(f"`embedctl config set console.theme {self.theme}` keeps it", title=self.theme)
+
+    # The end
+
+    async def action_quit(self) -> None:
+        """Leave; ask first when jobs run; asked again while leaving, do not wait for the engine."""
+        if self.leaving:
+            self.exit(return_code=self._exit_code)
+        elif self.state is not None and self.state.status.jobs:
+            from embedctl_console.screens.notices import quit_dialog
+
+            if self.screen.id != "quit-dialog":
+                self.push_screen(quit_dialog(self.state.status.jobs), self._leave_if)
+        else:
+            self._leave()
+
+    def _leave_if(self, wanted: bool | None) -> None:
+        if wanted:
+            self._leave()
+
+    def _leave_on_signal(self) -> None:
+        if not self.leaving:
+            self._leave()
+
+    def _leave(self) -> None:
+        from embedctl_console.screens.notices import LeavingScreen
+
+        self.leaving = True
+        self._bridge.close()
+        self.push_screen(LeavingScreen())
+        self.run_worker(self._close(), group="close")
+
+    async def _close(self) -> None:
+        await self._opening_ended.wait()
+        try:
+            await run_in_thread(self.close_engine)
+        finally:
+            self.exit(return_code=self._exit_code)
+
+    def close_engine(self) -> None:
+        """[slow] Close the engine, if it was opened."""
+        if self._engine is not None:
+            self._engine.close()
+
+    # Size
+
+    def on_resize(self) -> None:
+        self._guard_size()
+
+    def _guard_size(self) -> None:
+        from embedctl_console.screens.notices import TooSmallScreen, too_small
+
+        if too_small(self.size) and not isinstance(self.screen, TooSmallScreen):
+            self.push_screen(TooSmallScreen())
+
+
+def _screen_maker(name: str, app: ConsoleApp) -> Callable[[], Screen[None]]:
+    """Makes a screen when it is first shown, and imports its module only then."""
+
+    def make() -> Screen[None]:
+        if name == "dashboard":
+            from embedctl_console.screens.dashboard import DashboardScreen
+
+            return DashboardScreen()
+        if name == "models":
+            from embedctl_console.screens.models import ModelsScreen
+
+            return ModelsScreen()
+        if name == "benchmarks":
+            from embedctl_console.screens.benchmarks import BenchmarksScreen
+
+            return BenchmarksScreen()
+        if name == "history":
+            from embedctl_console.screens.history import HistoryScreen
+
+            return HistoryScreen(clock=app.clock)
+        if name == "doctor":
+            from embedctl_console.screens.doctor import DoctorScreen
+
+            return DoctorScreen()
+        from embedctl_console.screens.help import HelpScreen
+
+        return HelpScreen()
+
+    return make

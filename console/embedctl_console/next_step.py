@@ -1,0 +1,71 @@
+"""What the user can sensibly do next, from what is there. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedctl.records import BackendState, BackendStatus
+from embedctl_console.format import format_bytes
+from embedctl_console.state import ConsoleState
+
+_LOADABLE = (BackendState.UNLOADED, BackendState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """One line of advice; `key` is empty when there is nothing to press."""
+
+    key: str
+    text: str
+
+
+def next_step(state: ConsoleState) -> NextStep:
+    """The next step towards a loaded, measured backend. What runs now comes before all else."""
+    job = state.running()
+    if job is not None:
+        return NextStep("x", f"cancels: {job.title}")
+    failed = _first(state, BackendState.FAILED)
+    if failed is not None and not state.any_ready:
+        return NextStep("l", f"loads {failed.name} again · {failed.remedy or failed.detail}")
+    if not state.any_ready:
+        return _towards_loading(state)
+    return _towards_using(state)
+
+
+def _towards_loading(state: ConsoleState) -> NextStep:
+    native, ollama = state.backend("native"), state.backend("ollama")
+    if native is not None and native.state in _LOADABLE:
+        return NextStep("l", f"loads {native.model or 'the model'} into the native backend")
+    if ollama is not None and ollama.state is BackendState.UNLOADED:
+        return NextStep("s", f"switches to ollama, which has {ollama.model or 'the model'} here")
+    if native is not None and native.state is BackendState.MODEL_MISSING:
+        return NextStep("d", f"shows what there is to download: {_model_words(state, native)}")
+    if ollama is not None and ollama.state is BackendState.MODEL_MISSING:
+        return NextStep("2", "opens Models, where p pulls the model into Ollama")
+    return NextStep("5", "opens Doctor: no backend can be used yet, it says why")
+
+
+def _towards_using(state: ConsoleState) -> NextStep:
+    active = state.status.active
+    if not state.ready(active):
+        other = _first(state, BackendState.READY)
+        name = other.name if other else "the other backend"
+        return NextStep("s", f"switches to {name}: {active} is active and not loaded")
+    others = [status for status in state.status.backends if status.name != active]
+    usable = [s.name for s in others if s.state in (BackendState.READY, BackendState.UNLOADED)]
+    if not usable:
+        return NextStep("b", f"measures {active}")
+    if "benchmark" in state.ended:
+        return NextStep("3", "opens Benchmarks: the last run is there")
+    return NextStep("b", f"compares {active} and {usable[0]} · s switches between them")
+
+
+def _first(state: ConsoleState, wanted: BackendState) -> BackendStatus | None:
+    return next((status for status in state.status.backends if status.state is wanted), None)
+
+
+def _model_words(state: ConsoleState, native: BackendStatus) -> str:
+    model = state.model
+    repo = model.repo if model else native.model or "the model"
+    missing = model.missing_bytes if model else None
+    return f"{repo}, {format_bytes(missing)}" if missing else repo

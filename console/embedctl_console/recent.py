@@ -1,0 +1,108 @@
+"""The last quarter of an hour of every charted metric, ready to be drawn. No Textual here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from embedctl.metrics import BACKENDS
+from embedctl.records import Sample
+from embedctl.series import Floats, History, Series
+
+SPAN: Final = 900.0
+"""Seconds kept."""
+
+CHARTED: Final = (
+    "gpu_memory_used",
+    "host_memory_used",
+    *(f"{name}_{what}" for name in BACKENDS for what in ("gpu_memory", "rss", "p50", "p95", "probe")),
+)
+"""`host_memory_used` is total less available, for machines without a GPU; the others are metrics."""
+
+_GAP: Final = 5.0
+
+
+class RecentSamples:
+    """One short time line per metric in `CHARTED`."""
+
+    def __init__(self) -> None:
+        self._lines = {key: _Line() for key in CHARTED}
+        self._gap = _GAP
+
+    def add(self, sample: Sample) -> None:
+        """Take in a sample; one that is not newer than the last is left out."""
+        for key, line in self._lines.items():
+            value = _host_memory_used(sample) if key == "host_memory_used" else sample.get(key)
+            if value is not None:
+                line.append(sample.at, value)
+
+    def preload(self, history: History) -> None:
+        """Put what the store holds before everything that was added since."""
+        self._gap = max(_GAP, 3 * history.resolution)
+        total, available = (history.series.get(f"host_memory_{w}") for w in ("total", "available"))
+        for key, line in self._lines.items():
+            series = history.series.get(key)
+            if series is not None:
+                line.prepend(series.at, series.mean)
+        if total is not None and available is not None and len(total) == len(available):
+            self._lines["host_memory_used"].prepend(total.at, total.mean - available.mean)
+
+    def series(self, key: str) -> Series:
+        """The time line of one metric; empty where nothing was read."""
+        at, values = self._lines[key].arrays()
+        return Series(key, at, values, values, values, self._gap)
+
+    def any(self, keys: Iterable[str]) -> bool:
+        """Whether there is a reading of at least one of `keys`."""
+        return any(self._lines[key].count for key in keys)
+
+
+class _Line:
+    """Times and values in arrays that grow at the end and forget at the begin."""
+
+    __slots__ = ("_at", "_begin", "_end", "_values")
+
+    def __init__(self) -> None:
+        self._at = np.empty(256)
+        self._values = np.empty(256)
+        self._begin = self._end = 0
+
+    @property
+    def count(self) -> int:
+        return self._end - self._begin
+
+    def append(self, at: float, value: float) -> None:
+        if self.count and at <= self._at[self._end - 1]:
+            return
+        if self._end == len(self._at):
+            self._make_room()
+        self._at[self._end] = at
+        self._values[self._end] = value
+        self._end += 1
+        while self._at[self._begin] < at - SPAN:
+            self._begin += 1
+
+    def prepend(self, at: Floats, values: Floats) -> None:
+        own_at, own_values = self.arrays()
+        older = at < own_at[0] if len(own_at) else np.ones(len(at), dtype=bool)
+        self._replace(np.concatenate([at[older], own_at]), np.concatenate([values[older], own_values]))
+
+    def arrays(self) -> tuple[Floats, Floats]:
+        return self._at[self._begin : self._end], self._values[self._begin : self._end]
+
+    def _make_room(self) -> None:
+        at, values = self.arrays()
+        self._replace(at, values)
+
+    def _replace(self, at: Floats, values: Floats) -> None:
+        size = max(256, 2 * len(at))
+        self._at, self._values = np.empty(size), np.empty(size)
+        self._begin, self._end = 0, len(at)
+        self._at[: len(at)], self._values[: len(at)] = at, values
+
+
+def _host_memory_used(sample: Sample) -> float | None:
+    total, available = sample.get("host_memory_total"), sample.get("host_memory_available")
+    return None if total is None or available is None else total - available

@@ -1,0 +1,174 @@
+"""The Benchmarks screen: stored runs; one run in full; two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import DataTable
+
+from embedctl.errors import EmbedctlError
+from embedctl.records import RunSummary
+from embedctl_console.actions import bindings_of
+from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.screens.benchmarks_text import comparison_text, list_text, run_cells, run_text
+from embedctl_console.state import Topic
+from embedctl_console.tasks import run_in_thread
+from embedctl_console.widgets.text import Text
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+
+    from embedctl_console.state import ConsoleState
+
+_COLUMNS: Final = (
+    ("mark", " ", 1),
+    ("run", "run", 4),
+    ("when", "when", 16),
+    ("backends", "backends", 14),
+    ("took", "took", 10),
+    ("headline", "result", 60),
+)
+
+
+class BenchmarksScreen(ConsoleScreen):
+    """The list of runs, newest first."""
+
+    WHERE = "benchmarks"
+    JOBS = ("benchmark",)
+    CSS_PATH = "benchmarks.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("benchmarks")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs: tuple[RunSummary, ...] = ()
+        self._marked: list[int] = []
+        """Ids of at most two runs, in the order marked."""
+        self._measuring = False
+
+    def compose_body(self) -> ComposeResult:
+        yield Text(id="about")
+        yield DataTable[Content](id="runs", cursor_type="row")
+
+    def on_mount(self) -> None:
+        for key, label, width in _COLUMNS:
+            self._table.add_column(label, key=key, width=width)
+        super().on_mount()
+        self._table.focus()
+        self._read()
+
+    @property
+    def _table(self) -> DataTable[Content]:
+        return self.query_one("#runs", DataTable)
+
+    def show_state(self, state: ConsoleState, changed: Topic) -> None:
+        if not changed & Topic.JOBS:
+            return
+        measuring = state.running("benchmark") is not None
+        if self._measuring and not measuring:
+            self._read()
+        self._measuring = measuring
+        self._show_about()
+
+    def _read(self) -> None:
+        self.run_worker(self._load(), group="runs", exclusive=True)
+
+    async def _load(self) -> None:
+        try:
+            self._runs = await run_in_thread(self.console.engine.runs)
+        except EmbedctlError as error:
+            self.console.report(error)
+            return
+        known = {run.id for run in self._runs}
+        self._marked = [run_id for run_id in self._marked if run_id in known]
+        table = self._table
+        row = table.cursor_row
+        table.clear()
+        for run in self._runs:
+            table.add_row(*run_cells(run, marked=run.id in self._marked), key=str(run.id))
+        table.move_cursor(row=row)
+        table.display = bool(self._runs)
+        self._show_about()
+
+    def _show_about(self) -> None:
+        self.query_one("#about", Text).show(list_text(self._runs, self._marked, measuring=self._measuring))
+
+    def _under_cursor(self) -> int | None:
+        row = self._table.cursor_row
+        return self._runs[row].id if 0 <= row < len(self._runs) else None
+
+    # Actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("mark", "open_run"):
+            return bool(self._runs)
+        if action == "compare":
+            return len(self._marked) == 2
+        return super().check_action(action, parameters)
+
+    def action_mark(self) -> None:
+        run_id = self._under_cursor()
+        if run_id is None:
+            return
+        if run_id in self._marked:
+            self._marked.remove(run_id)
+        else:
+            self._marked = [*self._marked[-1:], run_id]
+        for run in self._runs:
+            self._table.update_cell(str(run.id), "mark", run_cells(run, marked=run.id in self._marked)[0])
+        self._show_about()
+        self.refresh_bindings()
+
+    @on(DataTable.RowSelected)
+    def _row_selected(self) -> None:
+        """Enter, which the table takes for itself."""
+        self.action_open_run()
+
+    def action_open_run(self) -> None:
+        run_id = self._under_cursor()
+        if run_id is not None:
+            engine = self.console.engine
+            self.app.push_screen(ReadingScreen(lambda: run_text(engine.run(run_id))))
+
+    def action_compare(self) -> None:
+        older, newer = sorted(self._marked)
+        engine = self.console.engine
+        self.app.push_screen(ReadingScreen(lambda: comparison_text(engine.compare_runs(older, newer))))
+
+
+class ReadingScreen(ConsoleScreen):
+    """A text that is read from the store on a thread; escape goes back."""
+
+    WHERE = "reading"
+    JOBS = ("benchmark",)
+    CSS_PATH = "benchmarks.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,backspace", "back", "Back to the list", tooltip="Back to the list of runs")
+    ]
+
+    def __init__(self, read: Callable[[], Content]) -> None:
+        """A screen that shows what `read` returns."""
+        super().__init__()
+        self._read = read
+
+    def compose_body(self) -> ComposeResult:
+        with VerticalScroll(id="reading-scroll"):
+            yield Text("Reading…", id="reading")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.run_worker(self._load(), group="reading")
+
+    async def _load(self) -> None:
+        try:
+            text = await run_in_thread(self._read)
+        except EmbedctlError as error:
+            text = Content.assemble(("✗ ", "$text-error"), str(error))
+        self.query_one("#reading", Text).show(text)
+
+    def action_back(self) -> None:
+        self.dismiss()

@@ -1,0 +1,107 @@
+"""The Help screen: keys by screen, words explained, where the files lie, how to change the looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+
+from embedctl_console.actions import EVERYWHERE, SCREENS, Action, actions_of, bindings_as_actions, bindings_of
+from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.themes import THEMES
+from embedctl_console.widgets.text import Text
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+
+    from embedctl.paths import Paths
+
+_WORDS: Final = (
+    ("active", "the backend that requests go to unless they name one; it is remembered"),
+    ("claimed", "memory that a backend says it holds (torch's reserved bytes, Ollama's size_vram)"),
+    (
+        "measured",
+        "memory that the driver counts for the backend's processes; more than claimed, and what matters",
+    ),
+    ("probe", "one short text, embedded every few seconds to see how fast a backend answers now"),
+    ("p50, p95", "half, and 95 of 100, of the last minute's requests were at least as fast"),
+    ("canary", "known texts embedded after every load; a backend that gets them wrong is not used"),
+    ("switch", "load the other backend, check it, send requests there, then unload the old one"),
+    ("pool", "memory that CPU and GPU share, as on a DGX Spark; GPU and host figures are never added up"),
+    ("n/a", "this machine does not tell; never shown as 0"),
+)
+
+
+class HelpScreen(ConsoleScreen):
+    """One page to scroll."""
+
+    WHERE = "help"
+    CSS_PATH = "help.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("help")]
+
+    def compose_body(self) -> ComposeResult:
+        from embedctl_console.screens.history import HistoryScreen
+        from embedctl_console.widgets.chart import TimeSeriesChart
+
+        foreign = (
+            ("History", bindings_as_actions("history", HistoryScreen.BINDINGS)),
+            ("A chart with the focus", bindings_as_actions("chart", TimeSeriesChart.BINDINGS)),
+        )
+        with VerticalScroll(id="help-scroll"):
+            yield Text(id="help")
+        self._text = help_text(foreign, self.console.engine.paths)
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.query_one("#help", Text).show(self._text)
+
+
+def help_text(foreign: Iterable[tuple[str, Iterable[Action]]], paths: Paths) -> Content:
+    """The whole page; `foreign` names keys that do not come from the list of actions."""
+    rows: list[Content] = [_heading("Keys everywhere"), *_keys(actions_of(EVERYWHERE))]
+    for name, title in SCREENS:
+        if own := actions_of(name):
+            rows += [Content(""), _heading(title), *_keys(own)]
+    for title, actions in foreign:
+        rows += [Content(""), _heading(title), *_keys(actions)]
+    rows += [Content(""), _heading("Words"), *(_line(word, meaning) for word, meaning in _WORDS)]
+    rows += [Content(""), _heading("Where things lie")]
+    rows += [
+        _line("settings", str(paths.config_file)),
+        _line("history", str(paths.database)),
+        _line("exports", str(paths.exports_dir)),
+        _line("log", str(paths.log_dir)),
+        _line("models", "the Hub's own cache (HF_HOME)"),
+    ]
+    names = ", ".join(theme.name for theme in THEMES)
+    rows += [
+        Content(""),
+        _heading("Looks"),
+        _line(
+            "colours", f"t changes them for now; embedctl config set console.theme NAME keeps one of: {names}"
+        ),
+        _line(
+            "charts",
+            "embedctl config set console.charset braille, block or ascii, if your font lacks the dots",
+        ),
+        _line("no colour", "NO_COLOR=1 embedctl"),
+    ]
+    return Content("\n").join(rows)
+
+
+def _keys(actions: Iterable[Action]) -> list[Content]:
+    return [
+        Content.assemble((f"  {action.keys_shown:<12}", "bold $footer-key-foreground"), action.help)
+        for action in actions
+    ]
+
+
+def _line(word: str, text: str) -> Content:
+    return Content.assemble((f"  {word:<12}", "bold"), text)
+
+
+def _heading(text: str) -> Content:
+    return Content.assemble((text, "bold $primary"))

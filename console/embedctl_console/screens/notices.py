@@ -1,0 +1,128 @@
+"""Screens that stand in the way of everything else: a question, an error at the start, leaving, too small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+    from textual.geometry import Size
+
+    from embedctl.errors import EmbedctlError
+    from embedctl.records import JobUpdate
+
+MIN_WIDTH, MIN_HEIGHT = 60, 16
+
+
+def too_small(size: Size) -> bool:
+    return size.width < MIN_WIDTH or size.height < MIN_HEIGHT
+
+
+class ConfirmDialog(ModalScreen[bool]):
+    """A question with two answers; the harmless one is `n` and escape."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape", "answer(False)", "No"),
+        Binding("q", "quit_pressed", "Quit", show=False),
+    ]
+
+    def __init__(self, question: str, detail: str, *, yes: str, no: str, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._question, self._detail, self._yes, self._no = question, detail, yes, no
+
+    def compose(self) -> ComposeResult:
+        key = "bold $footer-key-foreground"
+        with Vertical(classes="dialog"):
+            yield Static(Content(self._question), classes="dialog-title")
+            yield Static(Content(self._detail), classes="dialog-body")
+            yield Static(
+                Content.assemble(("y", key), f" {self._yes}    ", ("n", key), f" {self._no}"),
+                classes="dialog-keys",
+            )
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)
+
+    async def action_quit_pressed(self) -> None:
+        """A second `q` means it, where the question is whether to quit; elsewhere it asks to quit."""
+        if self.id == "quit-dialog":
+            self.dismiss(True)
+        else:
+            await self.app.run_action("app.quit")
+
+
+def quit_dialog(jobs: Sequence[JobUpdate]) -> ConfirmDialog:
+    """Asks whether to leave although jobs run."""
+    titles = "\n".join(f"• {job.title}" for job in jobs)
+    count = "A job runs" if len(jobs) == 1 else f"{len(jobs)} jobs run"
+    return ConfirmDialog(
+        f"{count}. Cancel and quit?",
+        f"{titles}\n\nA download can be taken up again later.",
+        yes="cancel and quit",
+        no="stay",
+        id="quit-dialog",
+    )
+
+
+class ProblemScreen(Screen[None]):
+    """The engine could not be opened: what, why, what to do."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter", "app.quit", "Quit", show=False)]
+
+    def __init__(self, error: EmbedctlError) -> None:
+        super().__init__(classes="centred")
+        self._error = error
+
+    def compose(self) -> ComposeResult:
+        error = self._error
+        with Vertical(classes="dialog -problem"):
+            yield Static(Content.assemble(("✗ ", "$text-error"), error.what), classes="dialog-title")
+            if error.why:
+                yield Static(Content(error.why), classes="dialog-body")
+            if error.remedy:
+                yield Static(Content.assemble(("→ ", "$text-accent"), error.remedy), classes="dialog-body")
+            yield Static(
+                Content.assemble(("q", "bold $footer-key-foreground"), " quit"), classes="dialog-keys"
+            )
+
+
+class LeavingScreen(ModalScreen[None]):
+    """While the engine is being closed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", "Leave now")]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("Stopping workers…", classes="dialog-title")
+            yield Static("Their memory is given back before the console ends.", classes="dialog-body")
+            yield Static(
+                Content.assemble(("q", "bold $footer-key-foreground"), " leave without waiting"),
+                classes="dialog-keys",
+            )
+
+
+class TooSmallScreen(ModalScreen[None]):
+    """Covers everything while the terminal is too small to show it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", "Quit")]
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="too-small")
+
+    def on_resize(self) -> None:
+        size = self.app.size
+        if not too_small(size):
+            self.dismiss()
+            return
+        self.query_one("#too-small", Static).update(
+            f"This terminal is too small: {size.width}×{size.height}.\n"
+            f"At least {MIN_WIDTH}×{MIN_HEIGHT} are needed.\nq quits."
+        )

@@ -1,0 +1,133 @@
+"""What the switch dialog says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from textual.content import Content
+
+from embedctl.records import JobState, StepRecord, SwitchReport
+from embedctl_console.actions import key_name
+from embedctl_console.format import ABSENT, format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from textual.binding import Binding
+
+    from embedctl.records import JobUpdate, SwitchPlan
+
+_SIGNS: Final = {
+    "waiting": ("·", "$text-muted"),
+    "running": ("▸", "$text-accent"),
+    "done": ("✓", "$text-success"),
+    "skipped": ("–", "$text-muted"),
+    "warning": ("!", "$text-warning"),
+    "failed": ("✗", "$text-error"),
+}
+
+
+def plan_text(plan: SwitchPlan) -> Content:
+    """Memory now and expected, what is unloaded, the steps; warnings and an obstacle if there are any."""
+    after = (
+        "stays loaded"
+        if not plan.unloads_source
+        else f"is unloaded: {format_bytes(plan.source_bytes)} come back"
+    )
+    target = "loaded already" if plan.target_loaded else f"{format_bytes(plan.expected_bytes)} expected"
+    rows = [
+        _row("GPU memory now", format_bytes(plan.gpu_memory_used)),
+        _row(
+            "available",
+            f"{format_bytes(plan.available_bytes)}, of which {format_bytes(plan.floor_bytes)} stay free",
+        ),
+        _row(plan.source, f"{format_bytes(plan.source_bytes)} now; {after}"),
+        _row(plan.target, target),
+    ]
+    if not plan.target_loaded and plan.expected_source:
+        rows.append(_row("", plan.expected_source, "$text-muted"))
+    rows.append(_fits(plan))
+    rows += [Content(""), _row("steps", " → ".join(plan.steps))]
+    rows += [Content.assemble(("! ", "$text-warning"), warning) for warning in plan.warnings]
+    if plan.obstacle is not None:
+        rows += [Content(""), *_failure_lines(plan.obstacle.what, plan.obstacle.why, plan.obstacle.remedy)]
+    return Content("\n").join(rows)
+
+
+def _fits(plan: SwitchPlan) -> Content:
+    if plan.fits_beside is None:
+        return _row("both at once", "nobody can say whether they fit", "$text-warning")
+    if plan.fits_beside:
+        return _row("both at once", "✓ fit beside each other above the floor", "$text-success")
+    return _row("both at once", "! do not fit: the old one is unloaded first", "$text-warning")
+
+
+def run_text(job: JobUpdate, planned: Sequence[str]) -> Content:
+    """Each step with its time and the GPU memory after it, and at the end how it went."""
+    known = [step.name for step in job.steps]
+    waiting = [name for name in planned if name not in known] if job.state is JobState.RUNNING else []
+    rows = [_step(step) for step in job.steps]
+    rows += [_step_row("waiting", name, "", "", "") for name in waiting]
+    return Content("\n").join([*rows, *_end(job)])
+
+
+def _step(step: StepRecord) -> Content:
+    memory = format_bytes(step.gpu_memory) if step.gpu_memory is not None else ""
+    seconds = format_duration(step.seconds) if step.seconds is not None else ""
+    return _step_row(step.state, step.name, seconds, memory, step.detail)
+
+
+def _step_row(state: str, name: str, seconds: str, memory: str, detail: str) -> Content:
+    sign, style = _SIGNS[state]
+    named = "$text-muted" if state == "waiting" else "bold"
+    row = Content.assemble((f"{sign} ", style), (f"{name:<10}", named), f"{seconds:>7} {memory:>9}")
+    return Content.assemble(row, "  ", (detail, "$text-muted")) if detail else row
+
+
+def _end(job: JobUpdate) -> list[Content]:
+    if job.state is JobState.RUNNING:
+        return [
+            Content(""),
+            Content.assemble(("Requests go to the old backend until the flip.", "$text-muted")),
+        ]
+    rows = [Content("")]
+    if job.state is JobState.FAILED and job.failure is not None:
+        rows += _failure_lines(job.failure.what, job.failure.why, job.failure.remedy)
+    elif job.state is JobState.CANCELLED:
+        rows.append(
+            Content.assemble(("– Cancelled. ", "bold $text-warning"), "The old backend is still active.")
+        )
+    elif isinstance(job.result, SwitchReport):
+        report = job.result
+        agreement = f"{report.agreement:.4f}" if report.agreement is not None else ABSENT
+        rows.append(
+            Content.assemble(
+                (f"✓ {report.target} is active", "bold $text-success"),
+                f" after {format_duration(report.seconds)} · least cosine between the two {agreement}",
+            )
+        )
+        rows += [Content.assemble(("! ", "$text-warning"), warning) for warning in report.warnings]
+    else:
+        rows.append(Content.assemble(("✓ done", "bold $text-success")))
+    return rows
+
+
+def _failure_lines(what: str, why: str, remedy: str) -> list[Content]:
+    rows = [Content.assemble(("✗ ", "$text-error"), (what, "bold"))]
+    if why:
+        rows.append(Content(why))
+    if remedy:
+        rows.append(Content.assemble(("→ ", "$text-accent"), remedy))
+    return rows
+
+
+def keys_text(bindings: Iterable[Binding]) -> Content:
+    """The dialog's keys on one line."""
+    keys = [
+        Content.assemble((key_name(binding.key), "bold $footer-key-foreground"), f" {binding.description}")
+        for binding in bindings
+    ]
+    return Content("   ").join(keys)
+
+
+def _row(label: str, text: str, style: str = "") -> Content:
+    return Content.assemble((f"{label:<15}", "$text-muted"), (text, style) if style else text)

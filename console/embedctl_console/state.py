@@ -1,0 +1,126 @@
+"""What the console knows at this moment, kept up to date from the engine's messages. No Textual here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import Flag, auto
+from typing import Final
+
+from embedctl.events import (
+    ActiveChanged,
+    BackendChanged,
+    JobChanged,
+    MachineSeen,
+    Message,
+    SampleTaken,
+)
+from embedctl.records import (
+    BackendName,
+    BackendState,
+    BackendStatus,
+    Event,
+    JobState,
+    JobUpdate,
+    ModelStatus,
+    Status,
+)
+from embedctl_console.recent import RecentSamples
+
+_EVENTS_KEPT: Final = 100
+
+
+class Topic(Flag):
+    """What a message changed; screens redraw only what depends on it."""
+
+    NOTHING = 0
+    MACHINE = auto()
+    BACKENDS = auto()
+    """A backend's state, or which one is active."""
+    JOBS = auto()
+    SAMPLE = auto()
+    EVENTS = auto()
+    MODEL = auto()
+    ALL = MACHINE | BACKENDS | JOBS | SAMPLE | EVENTS | MODEL
+
+
+@dataclass(slots=True)
+class ConsoleState:
+    """The engine's last word on everything, and the last quarter of an hour of samples."""
+
+    status: Status
+    events: list[Event] = field(default_factory=list)
+    """Newest first."""
+    recent: RecentSamples = field(default_factory=RecentSamples)
+    model: ModelStatus | None = None
+    model_note: str = ""
+    """Why nothing is known of the model, when nothing is."""
+    ended: dict[str, JobUpdate] = field(default_factory=dict)
+    """By kind, how the last job of that kind ended in this session."""
+
+    def apply(self, message: Message) -> Topic:
+        """Take in one message and say what it changed."""
+        status = self.status
+        if isinstance(message, SampleTaken):
+            self.status = replace(status, sample=message.sample, processes=message.processes)
+            self.recent.add(message.sample)
+            return Topic.SAMPLE
+        if isinstance(message, JobChanged):
+            self._take_job(message.update)
+            return Topic.JOBS
+        if isinstance(message, BackendChanged):
+            changed = message.status
+            known = tuple(changed if old.name == changed.name else old for old in status.backends)
+            self.status = replace(status, backends=known if changed in known else (*known, changed))
+            return Topic.BACKENDS
+        if isinstance(message, ActiveChanged):
+            self.status = replace(status, active=message.active)
+            return Topic.BACKENDS
+        if isinstance(message, MachineSeen):
+            self.status = replace(status, machine=message.machine)
+            return Topic.MACHINE
+        self.events.insert(0, message.event)
+        del self.events[_EVENTS_KEPT:]
+        return Topic.EVENTS
+
+    def apply_all(self, messages: Iterable[Message]) -> Topic:
+        changed = Topic.NOTHING
+        for message in messages:
+            changed |= self.apply(message)
+        return changed
+
+    def take_stored_events(self, stored: Iterable[Event]) -> None:
+        """Put what the store holds (newest first) after what was heard since."""
+        stored = list(stored)
+        known = {(event.at, event.title) for event in stored}
+        heard = [event for event in self.events if (event.at, event.title) not in known]
+        self.events[:] = [*heard, *stored][:_EVENTS_KEPT]
+
+    def _take_job(self, update: JobUpdate) -> None:
+        others = tuple(job for job in self.status.jobs if job.job_id != update.job_id)
+        if update.state is JobState.RUNNING:
+            self.ended.pop(update.kind, None)
+            others = (*others, update)
+        else:
+            self.ended[update.kind] = update
+        self.status = replace(self.status, jobs=others)
+
+    # Questions that several screens ask
+
+    def running(self, *kinds: str) -> JobUpdate | None:
+        """The newest running job, of one of `kinds` if any are named."""
+        for job in reversed(self.status.jobs):
+            if not kinds or job.kind in kinds:
+                return job
+        return None
+
+    def backend(self, name: BackendName) -> BackendStatus | None:
+        return next((status for status in self.status.backends if status.name == name), None)
+
+    def ready(self, name: BackendName) -> bool:
+        status = self.backend(name)
+        return status is not None and status.state is BackendState.READY
+
+    @property
+    def any_ready(self) -> bool:
+        return any(status.state is BackendState.READY for status in self.status.backends)

@@ -1,0 +1,106 @@
+"""What is here, which processes hold GPU memory, and what happened lately, as lines of text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from textual.content import Content
+
+from embedctl.records import BackendState, Severity
+from embedctl_console.format import format_ago, format_bytes, format_clock
+from embedctl_console.widgets.text import joined
+
+if TYPE_CHECKING:
+    from embedctl.records import Event, GpuProcess
+    from embedctl_console.next_step import NextStep
+    from embedctl_console.state import ConsoleState
+
+SEVERITY_SIGNS: Final = {
+    Severity.OK: ("✓", "$text-success"),
+    Severity.INFO: ("·", "$text-muted"),
+    Severity.WARNING: ("!", "$text-warning"),
+    Severity.ERROR: ("✗", "$text-error"),
+}
+"""By severity: a sign and its colour."""
+
+
+def here_line(state: ConsoleState) -> Content:
+    """Whether there is a GPU, an Ollama, a model; each with the reason if not."""
+    return joined([_gpu_here(state), _ollama_here(state), _model_here(state)], "   ")
+
+
+def _gpu_here(state: ConsoleState) -> Content:
+    machine = state.status.machine
+    if machine is None:
+        return _fact("?", "$text-muted", "GPU", "looking…")
+    gpu = machine.gpu
+    if gpu is None:
+        return _fact("○", "$text-warning", "GPU", machine.gpu_absence or "none")
+    pool = " shared with the CPU" if gpu.unified else ""
+    return _fact("●", "$text-success", "GPU", f"{gpu.name} {format_bytes(gpu.memory_total)}{pool}")
+
+
+def _ollama_here(state: ConsoleState) -> Content:
+    ollama = state.backend("ollama")
+    if ollama is None or ollama.state is BackendState.UNKNOWN:
+        return _fact("?", "$text-muted", "Ollama", "looking…")
+    if ollama.state is BackendState.UNAVAILABLE:
+        return _fact("○", "$text-warning", "Ollama", "not there")
+    if ollama.state is BackendState.MODEL_MISSING:
+        return _fact("◐", "$text-warning", "Ollama", f"{ollama.version or ''} without {ollama.model}")
+    return _fact("●", "$text-success", "Ollama", ollama.version or "")
+
+
+def _model_here(state: ConsoleState) -> Content:
+    model = state.model
+    if model is None:
+        return _fact("?", "$text-muted", "model", "looking…" if not state.model_note else "not known")
+    if model.complete:
+        return _fact("●", "$text-success", "model", f"{model.repo} {format_bytes(model.total_bytes)}")
+    missing = format_bytes(model.missing_bytes)
+    return _fact("○", "$text-warning", "model", f"{model.repo}: {missing} to download")
+
+
+def _fact(sign: str, style: str, name: str, words: str) -> Content:
+    return Content.assemble((f"{sign} ", style), (name, "bold"), f" {words}")
+
+
+def next_line(step: NextStep) -> Content:
+    """The advice, with its key standing out."""
+    return Content.assemble(
+        ("▶ ", "$text-accent"),
+        (step.key, "bold $footer-key-foreground"),
+        f" {step.text}" if step.key else step.text,
+    )
+
+
+def process_lines(processes: Sequence[GpuProcess], limit: int) -> Content:
+    """The processes that hold most GPU memory, one per line."""
+    if not processes:
+        return Content.assemble(("No process holds GPU memory.", "$text-muted"))
+    ordered = sorted(processes, key=lambda process: -(process.gpu_memory or 0))
+    lines = [
+        Content.assemble(
+            (f"{process.owner:<7}", f"$series-{process.owner}"),
+            f" {process.pid:>8} {format_bytes(process.gpu_memory):>9}  {process.name or '?'}",
+        )
+        for process in ordered[:limit]
+    ]
+    return Content("\n").join(lines)
+
+
+def event_lines(events: Iterable[Event], limit: int, *, now: float) -> Content:
+    """The latest events, newest first, one per line."""
+    lines = []
+    for event in list(events)[:limit]:
+        sign, style = SEVERITY_SIGNS[event.severity]
+        lines.append(
+            Content.assemble(
+                (f"{format_clock(event.at)} {format_ago(event.at, now):>10} ", "$text-muted"),
+                (f"{sign} ", style),
+                (f"{event.kind:<9}", "bold"),
+                event.title,
+            )
+        )
+    return Content("\n").join(lines) if lines else Content.assemble(("Nothing happened yet.", "$text-muted"))

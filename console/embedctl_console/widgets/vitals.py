@@ -1,0 +1,67 @@
+"""The GPU's and the host's figures on a line or two. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from embedctl.metrics import METRICS
+from embedctl_console.format import ABSENT, format_bytes, format_value
+from embedctl_console.widgets.text import joined
+
+if TYPE_CHECKING:
+    from embedctl.records import Machine, Sample
+
+_GPU = (
+    ("util", "gpu_utilization"),
+    ("temp", "gpu_temperature"),
+    ("power", "gpu_power"),
+    ("clock", "gpu_sm_clock"),
+    ("energy", "gpu_energy"),
+    ("throttled", "gpu_throttled"),
+)
+
+
+def gpu_line(machine: Machine | None, sample: Sample | None, *, reasons: bool) -> Content:
+    """The GPU's figures; `n/a` where one is missing, with the reason if there is room for it."""
+    if machine is not None and machine.gpu is None:
+        return Content.assemble(("GPU   ", "bold"), (machine.gpu_absence or "none", "$text-muted"))
+    if sample is None:
+        return Content.assemble(("GPU   ", "bold"), ("no reading yet", "$text-muted"))
+    parts = []
+    total = sample.get("gpu_memory_total")
+    used = format_bytes(sample.get("gpu_memory_used"))
+    parts.append(_figure("memory", f"{used} of {format_bytes(total)}" if total else used))
+    for label, key in _GPU:
+        value = sample.get(key)
+        if value is None:
+            parts.append(_absent(label, sample.absence(key) if reasons else ""))
+        else:
+            parts.append(_figure(label, format_value(value, METRICS[key].unit)))
+    return Content.assemble(("GPU   ", "bold"), joined(parts))
+
+
+def host_line(machine: Machine | None, sample: Sample | None) -> Content:
+    """Memory of the host, which on a unified pool is the GPU's too."""
+    if sample is None:
+        return Content.assemble(("host  ", "bold"), ("no reading yet", "$text-muted"))
+    unified = machine is not None and machine.gpu is not None and machine.gpu.unified
+    parts = [
+        _figure("available", format_bytes(sample.get("host_memory_available"))),
+        _figure("free", format_bytes(sample.get("host_memory_free"))),
+        _figure("reclaimable", format_bytes(sample.get("host_memory_reclaimable"))),
+        _figure("swap", format_bytes(sample.get("host_swap_used"))),
+        _figure("pressure", format_value(sample.get("host_pressure_some"), "percent")),
+    ]
+    return Content.assemble(("pool  " if unified else "host  ", "bold"), joined(parts))
+
+
+def _figure(label: str, value: str) -> Content:
+    return Content.assemble((f"{label} ", "$text-muted"), value)
+
+
+def _absent(label: str, reason: str) -> Content:
+    return Content.assemble(
+        (f"{label} ", "$text-muted"), ABSENT, (f" ({reason})" if reason else "", "$text-muted")
+    )
