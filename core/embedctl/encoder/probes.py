@@ -1,0 +1,137 @@
+"""Assembling the fastest path that gives the right vectors on the device at hand.
+
+What a kernel does on a device is found out by running it, not by looking the device up: kernels built for
+another GPU have been seen to return NaN without raising (pytorch#176243, on sm_121). Known texts go through
+sentence-transformers' own forward, through the plain path, and through each faster part; a part that raises or
+disagrees is left out, and a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from embedctl.encoder.architecture import Architecture, Unsupported
+from embedctl.encoder import attention as attention_kinds
+from embedctl.encoder.attention import AttentionKind
+from embedctl.encoder.cuda_runner import CudaRunner
+from embedctl.encoder.forward import Forward, FusedSteps, PlainSteps, Steps
+from embedctl.encoder.packing import Ints, pack
+from embedctl.encoder.runner import HostRunner, Runner, Vectors
+from embedctl.encoder.tokens import TextTokenizer
+
+_PROBES = (
+    "",
+    "A short question?",
+    "Das Café schließt um acht; 東京は今日も雨です。",
+    "one two three four five six seven eight nine ten " * 4,
+    "the quick brown fox jumps over the lazy dog and runs away " * 16,
+)
+_LEAST_COSINE_32 = 0.99999
+_LEAST_COSINE_16 = 0.999
+"""Between two orders of the same arithmetic in 32 and 16 bits; a wrong kernel is far below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A model ready to run packed batches."""
+
+    model: Architecture
+    runner: Runner
+    attention: AttentionKind
+    notes: tuple[str, ...]
+
+
+def assemble(
+    model: SentenceTransformer,
+    architecture: Architecture,
+    tokenizer: TextTokenizer,
+    *,
+    attention: str,
+    capacity: int,
+    graphs: bool,
+) -> Engine:
+    """The fastest engine whose parts all pass.
+
+    Args:
+        attention: `auto`, or the only kind to try.
+        capacity: Most tokens of one batch.
+        graphs: Try CUDA graphs.
+
+    Raises:
+        Unsupported: Not even the plain path agrees with sentence-transformers.
+    """
+    expected = _unit(np.asarray(model.encode(list(_PROBES), show_progress_bar=False), np.float32))
+    ids = tokenizer(_PROBES).ids
+    notes: list[str] = []
+    for kind, steps in _candidates(architecture, attention):
+        wrong = None
+        try:
+            runner = _runner(architecture, kind, steps, capacity, graphs=False)
+            wrong = _disagreement(runner, architecture, ids, expected)
+        except Exception as error:  # a part that cannot be imported, compiled or launched is one not to use
+            wrong = _first_line(error)
+        if wrong is None:
+            break
+        notes.append(f"{kind} attention with {steps.__name__} is off: {wrong}")
+    else:
+        raise Unsupported(
+            "The fast path gives other vectors than sentence-transformers", why="; ".join(notes)
+        )
+    if graphs and architecture.device.type == "cuda" and kind != "grouped":
+        try:
+            with_graphs = _runner(architecture, kind, steps, capacity, graphs=True)
+            wrong = _disagreement(with_graphs, architecture, ids[:3], expected[:3])
+        except Exception as error:
+            wrong = _first_line(error)
+        if wrong is None:
+            runner = with_graphs
+        else:
+            notes.append(f"CUDA graphs are off: {wrong}")
+    return Engine(architecture, runner, kind, tuple(notes))
+
+
+def _candidates(model: Architecture, wanted: str) -> list[tuple[AttentionKind, type[Steps]]]:
+    """What to try, the fastest first."""
+    candidates: list[tuple[AttentionKind, type[Steps]]] = []
+    if model.device.type == "cuda":
+        if model.dtype in (torch.float16, torch.bfloat16):
+            candidates += [("tiled", FusedSteps), ("varlen", FusedSteps), ("varlen", PlainSteps)]
+        candidates.append(("grouped", FusedSteps))
+    candidates.append(("grouped", PlainSteps))
+    return [candidate for candidate in candidates if wanted in ("auto", candidate[0])]
+
+
+def _runner(
+    model: Architecture, kind: AttentionKind, steps: type[Steps], capacity: int, *, graphs: bool
+) -> Runner:
+    forward = Forward(model, attention_kinds.attention(kind, model.heads), steps(model))
+    if model.device.type != "cuda":
+        return HostRunner(forward, model.device)
+    return CudaRunner(
+        forward, model.device, kind=kind, dimension=model.dimension, capacity=capacity, graphs=graphs
+    )
+
+
+def _disagreement(runner: Runner, model: Architecture, ids: Sequence[Ints], expected: Vectors) -> str | None:
+    """What is wrong with the runner's vectors; None if nothing is."""
+    batch = pack(ids, first_position=model.first_position, skipped_id=model.skipped_id)
+    vectors = runner.launch(batch, normalize=True).collect()
+    if not np.isfinite(vectors).all():
+        return "its vectors are not finite"
+    least = float((vectors * expected).sum(axis=1).min())
+    wanted = _LEAST_COSINE_32 if model.dtype == torch.float32 else _LEAST_COSINE_16
+    return None if least >= wanted else f"least cosine {least:.6f} to sentence-transformers' own forward"
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -1,0 +1,270 @@
+"""Batches across requests: no delay when idle, larger batches under load, single queries beside bulk jobs.
+
+There is no thread of its own. Whoever calls `run` while nobody drives, drives: it launches and collects
+batches, of all requests, until its own is done, and then leaves the driving to the next. So a lone query pays
+no hand-over, and requests that arrive while the device is busy are packed into one batch together.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from embedctl.encoder.jobs import Item, Job
+from embedctl.encoder.memory import is_out_of_memory
+from embedctl.encoder.packing import pack
+from embedctl.encoder.runner import Runner, Ticket
+from embedctl.errors import Cancelled
+
+_SMALL_TOKENS = 1024
+"""A request with no more tokens left than these goes before bulk jobs."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """What one request has in a batch."""
+
+    job: Job
+    items: list[Item]
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch on the device."""
+
+    parts: list[_Part]
+    order: list[tuple[int, int]]
+    """For each row of the batch, the part and the place in it."""
+    ticket: Ticket
+
+
+class Scheduler:
+    """Packs the texts of concurrent requests into batches and runs them one after the other.
+
+    One batch is on the device at a time, while the next bulk batch is put together beside it: a query never
+    waits for more than the batch that runs. Queries and bulk batches take turns where both wait.
+
+    Args:
+        runner: Runs batches.
+        token_budget: Most tokens of a batch of several texts. Halved when memory does not suffice.
+        most_texts: Most texts of a batch.
+        first_position, skipped_id: See `packing.pack`.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        token_budget: int,
+        most_texts: int,
+        first_position: int,
+        skipped_id: int | None,
+    ) -> None:
+        self._runner = runner
+        self._budget = token_budget
+        self._most_texts = most_texts
+        self._first_position = first_position
+        self._skipped_id = skipped_id
+        self._turn = threading.Condition()
+        self._driven = False
+        self._jobs: deque[Job] = deque()
+        """Guarded by `_turn`; what follows belongs to whoever drives."""
+        self._flight: _Flight | None = None
+        self._bulk: list[_Part] = []
+        """The next bulk batch, put together ahead."""
+        self._bulk_next = False
+
+    @property
+    def token_budget(self) -> int:
+        return self._budget
+
+    def run(self, job: Job) -> None:
+        """Return once `job` is finished.
+
+        Raises:
+            Cancelled: The job's `cancelled` said so; its place is free again.
+        """
+        if job.finished:
+            return
+        with self._turn:
+            self._jobs.append(job)
+        try:
+            while not job.finished:
+                with self._turn:
+                    self._turn.wait_for(lambda: job.finished or not self._driven)
+                    if job.finished:
+                        break
+                    self._driven = True
+                try:
+                    while not job.finished:
+                        self._step()
+                finally:
+                    with self._turn:
+                        self._driven = False
+                        self._turn.notify_all()
+        finally:
+            with self._turn:
+                if job in self._jobs:
+                    self._jobs.remove(job)
+        if isinstance(job.error, Cancelled):
+            raise job.error
+
+    # One step of the driver -------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        """Put the next batch on the device as soon as the one before it is done."""
+        before = self._flight
+        if before is not None:
+            self._drop_cancelled()
+            if not self._bulk:
+                self._bulk = self._gather_bulk(wait=False)
+            try:
+                before.ticket.wait()
+            except Exception as error:
+                self._fail(before.parts, error)
+        self._drop_cancelled()
+        parts = self._choose(wait=before is None)
+        self._flight = self._launch(parts) if parts else None
+        if before is not None:
+            self._deliver(before)
+
+    def _choose(self, *, wait: bool) -> list[_Part]:
+        small = [] if self._bulk_next and self._bulk else self._gather_small()
+        if small:
+            self._bulk_next = True
+            return small
+        self._bulk_next = False
+        bulk, self._bulk = self._bulk or self._gather_bulk(wait=wait), []
+        return bulk
+
+    def _gather_small(self) -> list[_Part]:
+        parts: list[_Part] = []
+        room, texts = self._budget, self._most_texts
+        for job in self._waiting():
+            if job.ready_tokens == 0:
+                job.prepare(_SMALL_TOKENS, wait=False)
+            if not _is_small(job) or not _agree(parts, job):
+                continue
+            items = job.take(room, min(texts, job.most_texts or texts))
+            if not items and not parts and job.next_length():
+                items = job.take(job.next_length(), 1)  # alone beyond a budget that memory has shrunk
+            if items:
+                parts.append(_Part(job, items))
+                room -= sum(len(ids) for _, ids in items)
+                texts -= len(items)
+        return parts
+
+    def _gather_bulk(self, *, wait: bool) -> list[_Part]:
+        """A batch of the bulk jobs in turn; with `wait`, tokens are waited for."""
+        parts: list[_Part] = []
+        room, texts = self._budget, self._most_texts
+        for job in self._waiting():
+            if _is_small(job) and job.ready_tokens or not _agree(parts, job):
+                continue
+            job.prepare(room, wait=wait and not parts)
+            if job.ready_tokens < room and not job.all_ready and not wait:
+                continue  # half a batch wastes the device; more tokens are on their way
+            items = job.take(room, min(texts, job.most_texts or texts))
+            if not items and not parts and job.next_length():
+                items = job.take(job.next_length(), 1)  # one text longer than the budget
+            if not items:
+                continue
+            parts.append(_Part(job, items))
+            room -= sum(len(ids) for _, ids in items)
+            texts -= len(items)
+            if room <= 0 or texts <= 0 or job.most_texts is not None:
+                break
+        if parts:
+            with self._turn:  # whoever was served goes to the back
+                for part in parts:
+                    if part.job in self._jobs:
+                        self._jobs.remove(part.job)
+                        self._jobs.append(part.job)
+        return parts
+
+    def _waiting(self) -> list[Job]:
+        with self._turn:
+            return [job for job in self._jobs if not job.finished]
+
+    def _drop_cancelled(self) -> None:
+        for job in self._waiting():
+            try:
+                if job.cancelled is not None and job.cancelled():
+                    raise Cancelled
+            except BaseException as error:  # whatever the caller's function raises is that caller's
+                self._end(job, error)
+
+    def _launch(self, parts: list[_Part]) -> _Flight | None:
+        parts = [part for part in parts if not part.job.finished]
+        if not parts:
+            return None
+        # Long texts first: their attention tiles take longest. Equal lengths stand together.
+        order = sorted(
+            ((p, i) for p, part in enumerate(parts) for i in range(len(part.items))),
+            key=lambda place: -len(parts[place[0]].items[place[1]][1]),
+        )
+        packed = pack(
+            [parts[p].items[i][1] for p, i in order],
+            first_position=self._first_position,
+            skipped_id=self._skipped_id,
+        )
+        try:
+            ticket = self._runner.launch(packed, normalize=parts[0].job.normalize)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                self._fail(parts, error)
+                return None
+        else:
+            return _Flight(parts, order, ticket)
+        self._shrink(parts, packed.tokens, packed.texts)
+        return None
+
+    def _shrink(self, parts: list[_Part], tokens: int, texts: int) -> None:
+        """Memory did not suffice: put the texts back and go on with half the budget."""
+        self._runner.release_memory()
+        if texts == 1:
+            parts[0].job.fail_for_memory(parts[0].items[0][0])
+            self._notify()
+            return
+        self._budget = max(1, min(self._budget, tokens) // 2)
+        for part in [*self._bulk, *parts]:
+            part.job.put_back(part.items)
+            note = f"out of memory with {tokens} tokens per batch: went on with {self._budget}"
+            part.job.notes = [note]
+        self._bulk = []
+
+    def _deliver(self, flight: _Flight) -> None:
+        vectors = flight.ticket.collect()
+        for number, part in enumerate(flight.parts):
+            if part.job.finished:
+                continue
+            if len(flight.parts) == 1:
+                part.job.add([part.items[i][0] for _, i in flight.order], vectors)
+            else:
+                rows = [row for row, (p, _) in enumerate(flight.order) if p == number]
+                part.job.add([part.items[flight.order[row][1]][0] for row in rows], vectors[rows])
+        self._notify()
+
+    def _fail(self, parts: list[_Part], error: BaseException) -> None:
+        for part in parts:
+            self._end(part.job, error)
+
+    def _end(self, job: Job, error: BaseException) -> None:
+        job.error = error
+        job.abandon()
+        self._bulk = [part for part in self._bulk if part.job is not job]
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._turn:
+            self._turn.notify_all()
+
+
+def _is_small(job: Job) -> bool:
+    return job.all_ready and job.ready_tokens <= _SMALL_TOKENS
+
+
+def _agree(parts: list[_Part], job: Job) -> bool:
+    """One batch is normalised as a whole."""
+    return not parts or parts[0].job.normalize == job.normalize
