@@ -11,7 +11,8 @@ from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
 from embedctl.encoder.memory import is_out_of_memory
-from embedctl.errors import BackendError, BackendOutOfMemoryError, BackendUnavailableError, ModelMissingError
+from embedctl.encoder.model_folder import require_model
+from embedctl.errors import BackendError, BackendOutOfMemoryError, BackendUnavailableError
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PAGE_BYTES = 4096
@@ -46,13 +47,7 @@ def load_model(
         BackendOutOfMemoryError: The weights do not fit.
         BackendError: The files cannot be loaded; says why.
     """
-    path = Path(folder)
-    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
-        raise ModelMissingError(
-            f"There is no model in {path}",
-            why="neither config.json nor modules.json is there",
-            remedy="fetch it with `embedctl models download`",
-        )
+    path = require_model(folder)
     # Without model.safetensors transformers would start a thread that converts the weights on the Hub.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     if threads is not None:
@@ -60,7 +55,7 @@ def load_model(
     target = resolve_device(device)
     try:
         model = _load(path, target, resolve_dtype(dtype, target))
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, MemoryError) as error:
+    except Exception as error:  # a damaged folder raises whatever its parser likes, down to bare Exceptions
         if is_out_of_memory(error):
             raise BackendOutOfMemoryError(
                 f"The weights do not fit into the memory of {target}",

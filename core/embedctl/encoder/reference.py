@@ -185,7 +185,8 @@ class _Answer:
 
     def add(self, indices: list[int], batch: _Batch, *, normalize: bool) -> None:
         norms = np.linalg.norm(batch.vectors, axis=1, keepdims=True)
-        self.vectors[indices] = batch.vectors / np.where(norms > 0, norms, 1) if normalize else batch.vectors
+        lengths = np.where(np.isfinite(norms) & (norms > 0), norms, 1)
+        self.vectors[indices] = batch.vectors / lengths if normalize else batch.vectors
         self.counts[indices] = batch.counts
         self.truncated += [index for index, cut in zip(indices, batch.truncated, strict=True) if cut]
         # A norm is finite only if every component is.

@@ -14,6 +14,8 @@ from typing import IO, Final
 
 _TAIL_BYTES: Final = 8192
 _TAIL_LINES: Final = 8
+_FATAL: Final = "Fatal Python error"
+"""How faulthandler begins its report."""
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HF_API_TOKEN")
 
 
@@ -97,9 +99,11 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 def log_tail(log_file: IO[bytes]) -> tuple[str, ...]:
-    """The last lines of a worker's log that are not blank."""
+    """The last lines of a worker's log that are not blank; of a fatal fault the first ones, which name it."""
     # pread leaves the offset alone, which the worker's own writes share.
     size = os.fstat(log_file.fileno()).st_size
     data = os.pread(log_file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
     lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
-    return tuple([line for line in lines if line][-_TAIL_LINES:])
+    lines = [line for line in lines if line]
+    fatal = next((number for number, line in enumerate(lines) if line.startswith(_FATAL)), None)
+    return tuple(lines[-_TAIL_LINES:] if fatal is None else lines[fatal : fatal + _TAIL_LINES])

@@ -14,6 +14,7 @@ import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from embedctl.encoder.model_folder import require_model
 from embedctl.errors import Cancelled, EmbedctlError
 from embedctl.worker.channel import Channel
 from embedctl.worker.frames import Frame, FrameError, unpack_texts
@@ -52,7 +53,7 @@ class WorkerServer:
             self._send(Frame({"kind": "failed", "error": error_fields(error)}))
             return
         while True:
-            self._serve(self._work.get(), selection)
+            self.serve(self._work.get(), selection)
 
     # The reader thread
 
@@ -61,7 +62,7 @@ class WorkerServer:
             while (frame := self._channel.receive()) is not None:
                 if frame.kind == "stop":
                     break
-                self._route(frame)
+                self.route(frame)
         except FrameError:
             log.exception("the engine sent what is no frame")
             os._exit(EXIT_PROTOCOL)
@@ -70,7 +71,8 @@ class WorkerServer:
         # Not sys.exit: the main thread may be deep in a forward pass, and nobody waits for its result.
         os._exit(0)
 
-    def _route(self, frame: Frame) -> None:
+    def route(self, frame: Frame) -> None:
+        """Answer at once what needs no model, note what is cancelled, and queue the rest."""
         match frame.kind:
             case "ping":
                 self._send(Frame({"kind": "pong", "id": frame.id}))
@@ -85,6 +87,7 @@ class WorkerServer:
     # The main thread
 
     def _load(self, options: WorkerOptions) -> Selection:
+        require_model(options.folder)  # said at once, not after torch is there
         self._step("importing torch")
         import torch
 
@@ -123,7 +126,8 @@ class WorkerServer:
         self._send(Frame({"kind": "ready", **asdict(ready)}))
         return selection
 
-    def _serve(self, frame: Frame, selection: Selection) -> None:
+    def serve(self, frame: Frame, selection: Selection) -> None:
+        """Answer one request, with vectors or with an error."""
         device_failed = False
         try:
             answer = self._answer(frame, selection)

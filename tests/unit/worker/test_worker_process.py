@@ -1,0 +1,89 @@
+"""What a worker is started with, and how its end is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embedctl import errors
+from embedctl.worker.process import WorkerExit, log_tail, open_log, worker_environment
+from embedctl.worker.protocol import error_fields, error_from
+
+
+def test_a_worker_gets_no_token_and_no_network() -> None:
+    inherited = {
+        "HF_TOKEN": "secret",
+        "HUGGING_FACE_HUB_TOKEN": "secret",
+        "PATH": "/bin",
+        "HF_HUB_OFFLINE": "0",
+    }
+    environment = worker_environment(inherited, threads=None)
+    assert "secret" not in environment.values()
+    assert environment["PATH"] == "/bin"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert "OMP_NUM_THREADS" not in environment
+
+
+def test_a_worker_keeps_what_its_owner_chose_for_threads() -> None:
+    environment = worker_environment({"TOKENIZERS_PARALLELISM": "false"}, threads=3)
+    assert environment["TOKENIZERS_PARALLELISM"] == "false"
+    assert environment["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        (-9, "killed by SIGKILL (the kernel's out-of-memory killer does this when memory runs out)"),
+        (-11, "killed by SIGSEGV"),
+        (70, "exited with code 70"),
+        (None, "ended for an unknown reason"),
+    ],
+)
+def test_the_end_of_a_worker_is_told_by_its_signal_or_code(code: int | None, cause: str) -> None:
+    assert WorkerExit(code, ()).cause == cause
+    assert "Fatal: x" in str(WorkerExit(code, ("Fatal: x",)))
+
+
+def test_the_tail_of_a_log_is_its_last_lines_without_blank_ones(tmp_path: Path) -> None:
+    with open_log(tmp_path / "log" / "worker.log") as log:
+        assert log_tail(log) == ()
+        log.write(b"x" * 100_000 + b"\n" + b"".join(b"line %d\n\n" % n for n in range(20)))
+        assert log_tail(log) == tuple(f"line {n}" for n in range(12, 20))
+
+
+def test_the_log_of_the_worker_before_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "worker.log"
+    with open_log(path) as first:
+        first.write(b"first\n")
+        with open_log(path) as second:
+            second.write(b"second\n")
+            assert log_tail(first) == ("first",)
+    assert path.read_text() == "second\n"
+    assert (tmp_path / "worker.log.1").read_text() == "first\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.BackendOutOfMemoryError("no room", why="w", remedy="r"),
+        errors.InvalidTextError("bad", why="w", remedy="r", index=3),
+        errors.Cancelled(),
+    ],
+)
+def test_an_error_crosses_the_socket_unchanged(error: errors.EmbedctlError) -> None:
+    back = error_from(error_fields(error))
+    assert type(back) is type(error)
+    assert (back.what, back.why, back.remedy) == (error.what, error.why, error.remedy)
+    assert getattr(back, "index", None) == getattr(error, "index", None)
+
+
+def test_an_error_that_is_not_ours_arrives_as_one_that_names_it() -> None:
+    back = error_from(error_fields(ZeroDivisionError("division by zero")))
+    assert type(back) is errors.BackendError
+    assert back.why == "ZeroDivisionError: division by zero"
+
+
+def test_a_name_that_is_no_error_of_ours_cannot_be_smuggled_in() -> None:
+    back = error_from({"type": "annotations", "what": "x", "why": "", "remedy": ""})
+    assert type(back) is errors.BackendError
