@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from embedctl.metrics import METRICS
@@ -37,11 +38,12 @@ def main() -> None:
         if child == 0:
             try:
                 record(path, int(line))
-            finally:
-                os._exit(3)
+            except BaseException:
+                traceback.print_exc()
+            os._exit(3)
         os.write(1, f"pid {child}\n".encode())
-        os.waitpid(child, 0)
-        os.write(1, b"ended\n")
+        _, status = os.waitpid(child, 0)
+        os.write(1, b"ended\n" if os.WIFSIGNALED(status) else b"failed\n")
 
 
 if __name__ == "__main__":

@@ -2,18 +2,18 @@
 
 A released migration is never edited. It names its columns itself instead of taking them from
 `embedctl.metrics`, so that it makes tomorrow what it made when it was released. A new metric is one more
-migration that calls `add_metrics`. `SCHEMA.md` beside this module describes the result.
+migration that adds `tiers.columns` of it to every tier. `SCHEMA.md` beside this module describes the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from sqlite_utils import Database
 
-from embedctl.store.tiers import COARSER, RAW, TIERS, columns
+from embedctl.store.tiers import TIERS, columns
 
 Change = Callable[[Database], None]
 
@@ -63,33 +63,18 @@ def _apply(db: Database, pending: Migration, version: int, at: float) -> None:
     db.execute(f"PRAGMA user_version={version}")
 
 
-def add_metrics(db: Database, keys: Sequence[str]) -> None:
-    """Give every tier the columns of further metrics."""
-    for tier in TIERS:
-        for key in keys:
-            for column in columns(tier, key):
-                db.table(tier.table).add_column(column, float)
-
-
 @migration
 def samples(db: Database) -> None:
     db.table("provenance").create(
         {"id": int, "digest": str, "snapshot": str}, pk="id", not_null={"digest", "snapshot"}
     )
     db.table("provenance").create_index(["digest"], unique=True)
-    for tier in TIERS:
-        db.table(tier.table).create(
-            {"at_ms": int, "provenance_id": int},
-            pk="at_ms",
-            foreign_keys=[("provenance_id", "provenance", "id")],
-        )
-        db.table(tier.table).create_index(["provenance_id"])
     db.table("tier").create(
         {"seconds": int, "done_until_ms": int, "thinned_until_ms": int},
         pk="seconds",
         not_null={"done_until_ms", "thinned_until_ms"},
     )
-    for tier in (RAW, *COARSER):
+    for tier in TIERS:
         db.table("tier").insert({"seconds": tier.seconds, "done_until_ms": 0, "thinned_until_ms": 0})
     backend = ["gpu_memory", "rss", "p50", "p95", "probe", "rate"]
     subjects = {
@@ -104,7 +89,18 @@ def samples(db: Database) -> None:
         "native": backend,
         "ollama": backend,
     }
-    add_metrics(db, [f"{subject}_{figure}" for subject, figures in subjects.items() for figure in figures])
+    keys = [f"{subject}_{figure}" for subject, figures in subjects.items() for figure in figures]
+    for tier in TIERS:
+        db.table(tier.table).create(
+            {
+                "at_ms": int,
+                "provenance_id": int,
+                **{column: float for key in keys for column in columns(tier, key)},
+            },
+            pk="at_ms",
+            foreign_keys=[("provenance_id", "provenance", "id")],
+        )
+        db.table(tier.table).create_index(["provenance_id"])
 
 
 @migration

@@ -77,7 +77,9 @@ def test_an_upgrade_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.Monk
         db.execute("INSERT INTO sample_10s (at_ms, gpu_power_mean) VALUES (10000, 7)")
 
     def fan(db: Database) -> None:
-        migrations.add_metrics(db, ["gpu_fan"])
+        for tier in TIERS:
+            for column in columns(tier, "gpu_fan"):
+                db.table(tier.table).add_column(column, float)
 
     monkeypatch.setattr(migrations, "MIGRATIONS", [*released, migrations.Migration("fan", fan)])
     Store.open(path, retention=HistorySettings()).close()
