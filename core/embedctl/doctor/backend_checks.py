@@ -46,26 +46,29 @@ def check_model(model: ModelStatus | None, error: str) -> list[Finding]:
     remedy = "embedctl models download, or d in the console"
     if model is None:
         return [Finding("model", "the model is not here", Severity.WARNING, error, remedy)]
-    missing = [file.path for file in model.files if file.on_disk == 0]
     if model.complete:
         detail = f"{model.folder}" + ("; converted to safetensors" if model.converted else "")
-        found = [Finding("model", f"{model.repo} is here", Severity.OK, detail)]
-    else:
-        detail = f"missing: {', '.join(missing)}" if missing else model.detail or "not complete"
-        found = [Finding("model", f"{model.repo} is not complete", Severity.WARNING, detail, remedy)]
-    return found
+        return [Finding("model", f"{model.repo} is here", Severity.OK, detail)]
+    missing = ", ".join(file.path for file in model.files if file.on_disk == 0)
+    detail = "; ".join(part for part in (model.detail, missing and f"missing: {missing}") if part)
+    title = f"{model.repo} is not " + ("complete" if model.folder else "here")
+    return [Finding("model", title, Severity.WARNING, detail or "not complete", remedy)]
 
 
 def check_disk(free: int | None, needed: int | None) -> Finding:
     if free is None:
         return Finding("disk", "free space is not known", Severity.INFO, "the cache folder cannot be asked")
     tight = free < (needed or 0) + 2 * GIB
+    if needed is None:
+        detail = "how much is still to be fetched is not known before the Hub is asked"
+    elif needed:
+        detail = f"{needed / GIB:.1f} GiB are still to be fetched"
+    else:
+        detail = "nothing is still to be fetched"
     return Finding(
         "disk",
         f"{free / GIB:.1f} GiB free where models lie",
         Severity.WARNING if tight else Severity.OK,
-        f"{(needed or 0) / GIB:.1f} GiB are still to be fetched"
-        if needed
-        else "nothing is still to be fetched",
+        detail,
         "free some space, or point HF_HOME at another disk" if tight else "",
     )

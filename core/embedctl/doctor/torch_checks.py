@@ -79,9 +79,9 @@ def _architecture(facts: Mapping[str, Any]) -> Finding:
     wanted, archs = f"sm_{major}{minor}", list(facts["archs"])
     if wanted in archs:
         return Finding(TOPIC, f"{wanted} is in torch's build", Severity.OK, ", ".join(archs))
-    known = [(arch, version) for arch in archs if (version := _version(arch)) is not None]
+    known = [(arch, *parsed) for arch in archs if (parsed := _parse(arch)) is not None]
     # Code for an earlier minor version of the same major version runs: sm_120 on sm_121 (GB10).
-    older = [arch for arch, (kind, *v) in known if kind == "sm" and v[0] == major and v[1] <= minor]
+    older = [arch for arch, kind, v in known if kind == "sm" and (major, 0) <= v <= (major, minor)]
     if older:
         return Finding(
             TOPIC,
@@ -89,7 +89,7 @@ def _architecture(facts: Mapping[str, Any]) -> Finding:
             Severity.OK,
             f"same major version; the build has {', '.join(archs)}. A warning of torch about it is harmless",
         )
-    virtual = [arch for arch, (kind, *v) in known if kind == "compute" and v <= [major, minor]]
+    virtual = [arch for arch, kind, v in known if kind == "compute" and v <= (major, minor)]
     if virtual:
         return Finding(
             TOPIC,
@@ -107,10 +107,10 @@ def _architecture(facts: Mapping[str, Any]) -> Finding:
     )
 
 
-def _version(arch: str) -> tuple[str, int, int] | None:
-    """`sm_120` → `("sm", 12, 0)`; None for code of one chip alone, such as `sm_90a`."""
+def _parse(arch: str) -> tuple[str, tuple[int, int]] | None:
+    """`sm_120` → `("sm", (12, 0))`; None for code of one chip alone, such as `sm_90a`."""
     match = re.fullmatch(r"(sm|compute)_(\d+)(\d)", arch)
-    return (match[1], int(match[2]), int(match[3])) if match else None
+    return (match[1], (int(match[2]), int(match[3]))) if match else None
 
 
 def _kernels(facts: Mapping[str, Any]) -> list[Finding]:
