@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,42 +24,53 @@ GIB = 2**30
 TEXTS = [
     f"Passage {n}: " + "the museum opens at nine and closes at six. " * (1 + n * 3 % 40) for n in range(96)
 ]
+Loaded = tuple[WorkerClient, WorkerReady]
 NAMED_MODEL = os.environ.get("EMBEDCTL_TEST_MODEL")
 
 
-def nvml_or_skip() -> object:
-    try:
+class Gpu:
+    """The first GPU as NVML tells it. `at_rest` is what was used before any worker started."""
+
+    def __init__(self) -> None:
         pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetHandleByIndex(0)
-    except pynvml.NVMLError as error:
-        pytest.skip(f"no GPU: {error}")
+        self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.at_rest = self.used()
+
+    def used(self) -> int:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+
+    def held_by(self, pid: int) -> tuple[int, str]:
+        """Bytes of one process, and how they were found.
+
+        In a container with PIDs of its own NVML's list is empty or names other PIDs; there it is what the
+        device uses beyond its rest, which is the same while nobody else is on it.
+        """
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle):
+            if process.pid == pid:
+                return int(process.usedGpuMemory), "of its PID"
+        return self.used() - self.at_rest, "by the device's use"
 
 
-def bytes_of(handle: object, pid: int) -> int | None:
-    """GPU memory of one process as NVML attributes it; None if NVML does not list it."""
-    for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
-        if process.pid == pid:
-            return int(process.usedGpuMemory)
-    return None
-
-
-def polled(condition: object, seconds: float) -> bool:
+def polled(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether `condition()` came true in time; NVML follows the driver with a delay."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
+        if condition():
             return True
         time.sleep(0.05)
     return False
 
 
 @pytest.fixture(scope="module")
-def handle() -> object:
-    return nvml_or_skip()
+def gpu() -> Gpu:
+    try:
+        return Gpu()
+    except pynvml.NVMLError as error:
+        pytest.skip(f"no GPU: {error}")
 
 
 @pytest.fixture(scope="module")
-def folder(handle: object) -> Path:
+def folder(gpu: Gpu) -> Path:
     if NAMED_MODEL:
         return Path(NAMED_MODEL)
     from tests.support.tiny_models import TinyModel, tiny_model
@@ -80,7 +91,7 @@ def half(
         client.stop()
 
 
-def test_cuda_loads_in_half_precision_and_passes_the_canary(half: tuple[WorkerClient, WorkerReady]) -> None:
+def test_cuda_loads_in_half_precision_and_passes_the_canary(half: Loaded) -> None:
     _, ready = half
     print(f"attention {ready.attention}, canary {ready.canary}, notes {ready.notes}, memory {ready.memory}")
     assert ready.device == "cuda:0"
@@ -88,20 +99,16 @@ def test_cuda_loads_in_half_precision_and_passes_the_canary(half: tuple[WorkerCl
     assert ready.canary.passed
 
 
-def test_nvml_sees_what_torch_reserved_and_the_context(
-    half: tuple[WorkerClient, WorkerReady], handle: object
-) -> None:
+def test_nvml_sees_what_torch_reserved_and_the_context(half: Loaded, gpu: Gpu) -> None:
     client, _ = half
     client.embed(TEXTS)
     memory = client.memory()
     assert client.pid is not None
-    measured = bytes_of(handle, client.pid)
-    if measured is None:
-        pytest.skip("NVML lists no processes by their PID here (a container with its own PID namespace)")
     assert memory.reserved is not None
+    measured, how = gpu.held_by(client.pid)
     context = measured - memory.reserved
     print(
-        f"NVML {measured / GIB:.3f} GiB, torch {memory.reserved / GIB:.3f}, context {context / 2**20:.0f} MiB"
+        f"NVML {measured / GIB:.3f} GiB {how}, torch {memory.reserved / GIB:.3f}, context {context / GIB:.3f}"
     )
     assert 100 * 2**20 < context < 1.5 * GIB, "what is not torch's is no CUDA context"
     if NAMED_MODEL:
@@ -109,9 +116,7 @@ def test_nvml_sees_what_torch_reserved_and_the_context(
         assert abs(measured - expected) <= 0.10 * measured
 
 
-def test_half_precision_is_close_to_single(
-    half: tuple[WorkerClient, WorkerReady], folder: Path, tmp_path: Path
-) -> None:
+def test_half_precision_is_close_to_single(half: Loaded, folder: Path, tmp_path: Path) -> None:
     client, _ = half
     single = WorkerClient(
         WorkerOptions(str(folder), device="cuda", dtype="float32"), log_file=tmp_path / "log"
@@ -126,12 +131,12 @@ def test_half_precision_is_close_to_single(
     assert cosines.min() >= 0.999
 
 
-def test_a_stop_returns_the_memory(half: tuple[WorkerClient, WorkerReady], handle: object) -> None:
+def test_a_stop_returns_the_memory(half: Loaded, gpu: Gpu) -> None:
     client, _ = half
     pid = client.pid
     assert pid is not None
-    before = bytes_of(handle, pid)
+    before, how = gpu.held_by(pid)
     started = time.monotonic()
     client.stop()
-    assert polled(lambda: bytes_of(handle, pid) is None, 20), "NVML still attributes memory to a dead worker"
-    print(f"{before} bytes were back {time.monotonic() - started:.2f} s after stop was called")
+    assert polled(lambda: gpu.held_by(pid)[0] < before // 20, 20), "the memory of a dead worker is not back"
+    print(f"{before / GIB:.3f} GiB {how} were back {time.monotonic() - started:.2f} s after stop was called")

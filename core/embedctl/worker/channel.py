@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
+import struct
 import threading
 
 from embedctl.worker.frames import Frame, FrameReader, encode_frame
 
 
 class Channel:
-    """Sends and receives frames over a connected stream socket, and owns it."""
+    """Sends and receives frames over a connected stream socket, and owns it.
 
-    def __init__(self, connection: socket.socket) -> None:
+    Args:
+        connection: The socket.
+        send_timeout: Seconds that the other side may leave a send unread; None: for ever.
+    """
+
+    def __init__(self, connection: socket.socket, *, send_timeout: float | None = None) -> None:
         self._socket = connection
+        if send_timeout is not None:  # not settimeout, which would hold for receiving too
+            fraction, seconds = math.modf(send_timeout)
+            value = struct.pack("ll", int(seconds), int(fraction * 1_000_000))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
         self._sending = threading.Lock()
         self._reader = FrameReader(connection.recv_into)
 
@@ -22,6 +33,7 @@ class Channel:
 
         Raises:
             FrameError: The frame is beyond the limits; nothing was sent.
+            BlockingIOError: The other side did not read in time; the stream is of no more use.
             OSError: The other side is gone.
         """
         buffers = [memoryview(buffer).cast("B") for buffer in encode_frame(frame)]
@@ -33,6 +45,23 @@ class Channel:
                 if buffers:
                     buffers[0] = buffers[0][sent:]
 
+    def send_if_free(self, frame: Frame) -> bool:
+        """Send a small frame unless that would have to wait; says whether it was sent.
+
+        Raises:
+            OSError: The other side is gone.
+        """
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            # So small a message goes into the socket's buffer whole or not at all.
+            self._socket.sendmsg(encode_frame(frame), [], socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        finally:
+            self._sending.release()
+        return True
+
     def receive(self) -> Frame | None:
         """The next frame; None when the other side has closed. For one thread only.
 
@@ -41,6 +70,11 @@ class Channel:
             OSError: The connection broke.
         """
         return self._reader.read()
+
+    def end(self) -> None:
+        """Send no more: the other side reads the end. A `send` that waits in another thread fails."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close this end; a `receive` that waits in another thread returns or raises."""

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STOP_GRACE_S = 3.0
-"""How long a worker may take to go after each of: the request to stop, SIGTERM."""
+"""How long a worker may take to go after each of: the end of the socket, SIGTERM."""
+_SEND_TIMEOUT_S = 30.0
+"""Its reader does nothing but read: a worker that leaves bytes for so long hangs with the GIL held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +201,7 @@ class WorkerClient:
             self._stopping = True
         channel, process = self._channel, self._process
         if channel is not None:
-            with contextlib.suppress(OSError):
-                channel.send(Frame({"kind": "stop"}))
+            channel.end()
         if process is not None and not self._ended.wait(_STOP_GRACE_S):
             process.terminate()
             if not self._ended.wait(_STOP_GRACE_S):
@@ -231,8 +232,8 @@ class WorkerClient:
         except TimeoutError:
             with self._lock:
                 self._pending.pop(number, None)
-            with contextlib.suppress(OSError):
-                self._require_channel().send(Frame({"kind": "cancel", "id": number}))
+            with contextlib.suppress(OSError):  # a worker that is gone computes nothing anyway
+                self._require_channel().send_if_free(Frame({"kind": "cancel", "id": number}))
             raise BackendTimeoutError(
                 f"The native worker did not answer within {timeout:g} s",
                 why="it is busy with this or with earlier requests",
@@ -257,6 +258,10 @@ class WorkerClient:
             raise UsageError(
                 "The request is too large", why=str(error), remedy="send the texts in several requests"
             ) from error
+        except BlockingIOError:
+            log.warning("the worker has not read for %g s and is killed", _SEND_TIMEOUT_S)
+            if self._process is not None:  # its end is then told as if it had died by itself
+                self._process.kill()
         except OSError:
             log.debug("the worker is gone; its thread fails the request with the reason")
         return number, future
@@ -293,7 +298,7 @@ class WorkerClient:
                 ours.close()
                 raise
         with self._lock:
-            self._channel = Channel(ours)
+            self._channel = Channel(ours, send_timeout=_SEND_TIMEOUT_S)
             self._process = process
             if self._stopping:  # cancelled while the process was being started
                 process.kill()

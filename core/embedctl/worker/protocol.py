@@ -1,6 +1,7 @@
 """What the engine and its worker say to each other, as records and as frames' headers.
 
-Engine to worker: `load` (once, first), `embed`, `cancel`, `ping`, `memory`, `canary`, `stop`.
+Engine to worker: `load` (once, first), `embed`, `cancel`, `ping`, `memory`, `canary`; the end of the
+socket tells it to go.
 Worker to engine: `step` (while loading), `ready` or `failed` (once), and per request `vectors`, `error`,
 `pong`, `memory` or `canary`, with the request's id.
 """

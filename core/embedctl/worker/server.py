@@ -60,8 +60,6 @@ class WorkerServer:
     def _read(self) -> None:
         try:
             while (frame := self._channel.receive()) is not None:
-                if frame.kind == "stop":
-                    break
                 self.route(frame)
         except FrameError:
             log.exception("the engine sent what is no frame")

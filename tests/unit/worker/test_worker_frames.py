@@ -38,7 +38,7 @@ def test_frames_come_out_as_they_went_in_whatever_the_pieces(piece: int) -> None
         Frame({"kind": "embed", "id": 1}, pack_texts(["a", "ü", ""])),
         Frame({"kind": "ping", "id": 2}),
         Frame({"kind": "vectors", "id": 3}, vectors.view(np.uint8).data),
-        Frame({"kind": "stop"}),
+        Frame({"kind": "end"}),
     )
     reader = FrameReader(source(stream_of(*sent), piece))
     received = [reader.read() for _ in sent]

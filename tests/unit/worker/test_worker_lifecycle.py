@@ -175,6 +175,27 @@ def test_a_worker_that_dies_while_loading_says_how(tmp_path: Path) -> None:
     assert "Fatal Python error" in caught.value.why
 
 
+def test_a_worker_that_stops_listening_is_killed_and_callers_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedctl.worker.client._SEND_TIMEOUT_S", 0.1)
+    client = WorkerClient(WorkerOptions(str(MODEL_DIR)), log_file=tmp_path / "log")
+    hung = threading.Event()
+
+    def hang(step: str, **_: object) -> None:
+        if step == "importing torch" and client.pid is not None:
+            os.kill(client.pid, signal.SIGSTOP)
+            hung.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(client.start, hang, timeout=100)
+        assert hung.wait(30)
+        with pytest.raises(WorkerCrashedError, match="SIGKILL"):
+            client.embed(["more than a socket's buffer holds " * 100_000])
+        with pytest.raises(WorkerCrashedError):
+            loading.result(30)
+
+
 _PARENT = """
 import sys, time
 from embedctl.worker.client import WorkerClient

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,10 @@ def test_an_error_that_is_not_ours_arrives_as_one_that_names_it() -> None:
 def test_a_name_that_is_no_error_of_ours_cannot_be_smuggled_in() -> None:
     back = error_from({"type": "annotations", "what": "x", "why": "", "remedy": ""})
     assert type(back) is errors.BackendError
+
+
+def test_the_engines_side_imports_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "sentence_transformers", "numpy", "psutil")
+    code = f"import embedctl.backends.native, sys; print([m for m in {heavy} if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
