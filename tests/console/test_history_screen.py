@@ -9,45 +9,31 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
 from embedctl.errors import StoreCorruptError
 from embedctl.records import Event
 from embedctl.series import History
-from embedctl_console.screens.history import RANGES, HistoryScreen
+from embedctl_console.screens.history import HistoryScreen
+from embedctl_console.screens.history_series import RANGES
 from embedctl_console.widgets.chart import TimeSeriesChart
 from tests.support.canned import NOW
+from tests.support.console import running
+from tests.support.console import settle as console_settle
 from tests.support.fake_engine import FakeEngine
-
-
-class HistoryApp(App[None]):
-    def __init__(self, engine: FakeEngine) -> None:
-        super().__init__()
-        self.engine = engine
-        self.copied: list[str] = []
-
-    def on_mount(self) -> None:
-        self.push_screen(HistoryScreen(clock=self.engine.clock, tz=ZoneInfo("UTC")))
-
-    def copy_to_clipboard(self, text: str) -> None:
-        self.copied.append(text)
 
 
 async def settle(pilot: Pilot[None]) -> None:
     """Wait until the screen has asked for what it wants, and shown what it got."""
     screen = pilot.app.screen
-    assert isinstance(screen, HistoryScreen)
     await pilot.pause()
-    if screen._settling is not None:
+    if isinstance(screen, HistoryScreen) and screen._settling is not None:
         screen._settling.stop()
         screen._read()
-    await pilot.app.workers.wait_for_complete()
-    await pilot.pause()
+    await console_settle(pilot)
 
 
 Opened = Callable[..., AbstractAsyncContextManager[tuple[Pilot[None], FakeEngine, HistoryScreen]]]
@@ -62,7 +48,8 @@ def opened(tmp_path: Path) -> Opened:
         size: tuple[int, int] = (120, 40), engine: FakeEngine | None = None
     ) -> AsyncIterator[tuple[Pilot[None], FakeEngine, HistoryScreen]]:
         engine = engine or FakeEngine(home=tmp_path)
-        async with HistoryApp(engine).run_test(size=size) as pilot:
+        async with running(engine, size) as pilot:
+            await pilot.press("4")
             await settle(pilot)
             screen = pilot.app.screen
             assert isinstance(screen, HistoryScreen)
@@ -85,7 +72,7 @@ def says(screen: HistoryScreen, name: str) -> str:
 
 async def test_it_opens_on_the_last_quarter_of_an_hour_live(opened: Opened) -> None:
     async with opened() as (_, engine, screen):
-        (since, until) = asked(engine)[0]
+        since, until = asked(engine)[-1]
         assert since < NOW - 900 and NOW <= until < NOW + 100
         for chart in charts(screen):
             assert chart.live
@@ -240,7 +227,7 @@ async def test_statistics_cover_the_window(opened: Opened) -> None:
 async def test_export_writes_a_file_and_offers_its_path(opened: Opened, tmp_path: Path) -> None:
     async with opened() as (pilot, engine, _):
         await pilot.press("c")
-        assert pilot.app.copied == [], "nothing was exported yet"  # type: ignore[attr-defined]
+        assert pilot.app.clipboard == "", "nothing was exported yet"
         await pilot.press("f", "e")
         await settle(pilot)
         (path,) = engine.paths.exports_dir.iterdir()
@@ -251,7 +238,7 @@ async def test_export_writes_a_file_and_offers_its_path(opened: Opened, tmp_path
         (note,) = pilot.app._notifications
         assert str(path) in note.message
         await pilot.press("c")
-        assert pilot.app.copied == [str(path)]  # type: ignore[attr-defined]
+        assert pilot.app.clipboard == str(path)
 
 
 async def test_a_folder_that_cannot_be_made_is_told(opened: Opened, tmp_path: Path) -> None:
@@ -317,7 +304,7 @@ async def test_wide_and_tall_screens_show_more(
         assert any(one.key == "host_memory_available" for one in legend) is not host
 
 
-async def test_a_small_terminal_still_answers(opened: Opened) -> None:
-    async with opened((30, 8)) as (pilot, _, _):
+async def test_the_smallest_terminal_still_answers(opened: Opened) -> None:
+    async with opened((60, 16)) as (pilot, _, _):
         await pilot.press("left", "plus", "full_stop", "n", "p", "f", "equals_sign", "y", "escape")
         await settle(pilot)

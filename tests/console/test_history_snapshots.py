@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-from textual.app import App
 from textual.pilot import Pilot
 
 from embedctl.records import Event
 from embedctl.series import History, Series
+from embedctl.settings import ConsoleSettings, Settings
 from embedctl_console.screens.history import HistoryScreen
-from embedctl_console.themes import DEFAULT_THEME, THEMES
 from tests.support.canned import NOW
+from tests.support.console import console, settle
 from tests.support.fake_engine import FakeEngine
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
@@ -31,55 +30,43 @@ class EmptyEngine(FakeEngine):
         return ()
 
 
-class HistoryApp(App[None]):
-    def __init__(self, engine: FakeEngine, theme: str = DEFAULT_THEME) -> None:
-        super().__init__()
-        self.engine = engine
-        for known in THEMES:
-            self.register_theme(known)
-        self.theme = theme
-
-    def on_mount(self) -> None:
-        self.push_screen(HistoryScreen(clock=self.engine.clock, tz=ZoneInfo("UTC")))
-
-
 def after(*keys: str) -> Callable[[Pilot[None]], Any]:
-    """Press keys and let every reading arrive."""
+    """Open History, press keys and let every reading arrive."""
 
     async def run(pilot: Pilot[None]) -> None:
-        for key in ("", *keys):
-            if key:
-                await pilot.press(key)
+        await settle(pilot)
+        for key in ("4", *keys):
+            await pilot.press(key)
+            await pilot.pause()
             screen = pilot.app.screen
             assert isinstance(screen, HistoryScreen)
             if screen._settling is not None:
                 screen._settling.stop()
                 screen._read()
-            await pilot.app.workers.wait_for_complete()
-            await pilot.pause()
+            await settle(pilot)
 
     return run
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_the_last_hour(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
-    assert snap_compare(HistoryApp(FakeEngine()), terminal_size=size, run_before=after("full_stop"))
+    assert snap_compare(console(FakeEngine()), terminal_size=size, run_before=after("full_stop"))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_nothing_recorded(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
-    assert snap_compare(HistoryApp(EmptyEngine()), terminal_size=size, run_before=after())
+    assert snap_compare(console(EmptyEngine()), terminal_size=size, run_before=after())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_the_cursor_on_a_switch(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
     keys = ("full_stop", "p", "p", "p")
-    assert snap_compare(HistoryApp(FakeEngine()), terminal_size=size, run_before=after(*keys))
+    assert snap_compare(console(FakeEngine()), terminal_size=size, run_before=after(*keys))
 
 
 @pytest.mark.parametrize("theme", ["embedctl-light", "embedctl-contrast"])
 def test_other_themes(snap_compare: Callable[..., bool], theme: str) -> None:
-    app = HistoryApp(FakeEngine(), theme)
+    app = console(FakeEngine(settings=Settings(console=ConsoleSettings(theme=theme))))
     assert snap_compare(app, terminal_size=(120, 40), run_before=after("full_stop", "p"))
 
 
@@ -92,4 +79,4 @@ def test_paused_and_zoomed_to_the_gap(snap_compare: Callable[..., bool]) -> None
     engine = FakeEngine()
     engine.history = history  # type: ignore[method-assign]
     keys = ("full_stop", "p", "p", "p", "p", "p", "p", "plus", "plus")
-    assert snap_compare(HistoryApp(engine), terminal_size=(120, 40), run_before=after(*keys))
+    assert snap_compare(console(engine), terminal_size=(120, 40), run_before=after(*keys))

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
+from typing import ClassVar, Final
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
-from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Footer, Header, Label, OptionList, Static
+from textual.widgets import Label, OptionList, Static
 from textual.widgets.option_list import Option
 
 from embedctl.errors import EmbedctlError
 from embedctl.metrics import Unit
 from embedctl.records import Event
-from embedctl.series import History, Series
+from embedctl.series import History
 from embedctl_console.format import format_count, local_time
+from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.screens.history_series import KEYS, RANGES, chart_lines
 from embedctl_console.screens.history_text import (
     event_line,
     event_text,
@@ -32,37 +31,8 @@ from embedctl_console.screens.history_text import (
     statistics_text,
     window_text,
 )
-from embedctl_console.widgets.chart import ChartSeries, TimeSeriesChart, marks_of
-
-if TYPE_CHECKING:
-    from embedctl.engine import EngineFacade
-
-RANGES: Final = (
-    ("15 min", 900.0),
-    ("1 h", 3_600.0),
-    ("6 h", 21_600.0),
-    ("24 h", 86_400.0),
-    ("7 d", 604_800.0),
-    ("30 d", 2_592_000.0),
-)
-MEMORY: Final = {
-    "native_gpu_memory": "native",
-    "ollama_gpu_memory": "ollama",
-    "gpu_memory_used": "GPU used",
-    "gpu_memory_other": "other",
-}
-HOST: Final = {"host_memory_available": "available", "host_memory_reclaimable": "reclaimable"}
-LATENCY: Final = {
-    "native_p50": "native p50",
-    "ollama_p50": "ollama p50",
-    "native_p95": "native p95",
-    "ollama_p95": "ollama p95",
-}
-"""Metric keys with the labels of their legends."""
-_KEYS: Final = (*MEMORY, *HOST, *LATENCY)
-
-_RANGE: Final = Binding.Group("Range", compact=True)
-_EVENT: Final = Binding.Group("Event", compact=True)
+from embedctl_console.tasks import run_in_thread
+from embedctl_console.widgets.chart import TimeSeriesChart, marks_of
 
 _SETTLE: Final = 0.12
 """Seconds that zoom and pan must rest before the engine is asked: a wheel turns faster than a disk reads."""
@@ -72,88 +42,52 @@ _POINTS: Final = 600
 _EVENT_REACH: Final = 0.012
 """Share of the window within which an event counts as being under the cursor."""
 
-_COLORS: Final = {
-    "native_gpu_memory": "$series-native",
-    "ollama_gpu_memory": "$series-ollama",
-    "gpu_memory_used": "$series-gpu",
-    "gpu_memory_other": "$series-other",
-    "native_p50": "$series-native",
-    "ollama_p50": "$series-ollama",
-    "native_p95": "$series-native-p95",
-    "ollama_p95": "$series-ollama-p95",
-}
-"""Theme variables, so that a backend has one colour on every screen."""
 _CHARTS: Final[tuple[tuple[str, str, Unit, str], ...]] = (
     (
         "memory",
         "GPU memory",
         "bytes",
-        "Nothing recorded here. The open console records, and `embedctl record`.",
+        "Nothing was recorded in this window. The console records while it is open.",
     ),
     ("host", "Host memory", "bytes", "Nothing recorded here."),
     ("latency", "Latency", "ms", "No requests here. A loaded backend is probed every few seconds."),
 )
 
 
-class _HasEngine(Protocol):
-    engine: EngineFacade
+class HistoryScreen(ConsoleScreen):
+    """What was recorded: charts with one window and one cursor, and the events in that window."""
 
-
-class HistoryScreen(Screen[None]):
-    """What was recorded: two charts with one window and one cursor, and the events in that window."""
-
+    WHERE = "history"
     CSS_PATH = "history.tcss"
-    TITLE = "History"
     AUTO_FOCUS = "#memory"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (116, "-wide")]  # noqa: RUF012 - no ClassVar in Textual either
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
-            "comma,less_than_sign",
+            "comma",
             "range(-1)",
-            "Shorter",
-            key_display=",",
+            "Range",
+            key_display=", .",
             id="history.shorter",
-            group=_RANGE,
+            tooltip="a shorter or a longer range, from 15 minutes to 30 days",
         ),
+        Binding("full_stop", "range(1)", show=False, id="history.longer"),
+        Binding("less_than_sign", "range(-1)", show=False, id="history.shorter-too"),
+        Binding("greater_than_sign", "range(1)", show=False, id="history.longer-too"),
         Binding(
-            "full_stop,greater_than_sign",
-            "range(1)",
-            "Longer",
-            key_display=".",
-            id="history.longer",
-            group=_RANGE,
+            "p",
+            "event(-1)",
+            "Event",
+            key_display="p n",
+            id="history.previous-event",
+            tooltip="go to the previous or the next event, beyond the window too",
         ),
-        Binding("p", "event(-1)", "Previous event", id="history.previous-event", group=_EVENT),
-        Binding("n", "event(1)", "Next event", id="history.next-event", group=_EVENT),
-        Binding("e", "export", "Export CSV", id="history.export", tooltip="Write the window to a CSV file"),
-        Binding("c", "copy_path", "Copy path", id="history.copy-path", tooltip="Of the file last exported"),
+        Binding("n", "event(1)", show=False, id="history.next-event"),
+        Binding(
+            "e", "export", "Export", id="history.export", tooltip="write the window's samples to a CSV file"
+        ),
+        Binding("c", "copy_path", "Copy path", id="history.copy-path", tooltip="of the file last exported"),
     ]
-
-    @dataclass
-    class Loaded(Message):
-        """A window was read."""
-
-        ticket: int
-        history: History
-
-    @dataclass
-    class EventFound(Message):
-        """The next or previous event lies outside the window."""
-
-        event: Event | None
-        direction: int
-
-    @dataclass
-    class Exported(Message):
-        path: Path
-        rows: int
-
-    @dataclass
-    class Failed(Message):
-        """Reading or writing failed."""
-
-        error: EmbedctlError
 
     def __init__(self, *, clock: Callable[[], float] = time.time, tz: tzinfo | None = None) -> None:
         """A live window of the last 15 minutes.
@@ -168,20 +102,13 @@ class HistoryScreen(Screen[None]):
         self._range = 0
         """Index into `RANGES` of the range last chosen."""
         self._history: History | None = None
-        self._ticket = 0
-        """Number of the newest reading asked for; older ones are dropped when they arrive."""
         self._asked_at = 0.0
         self._settling: Timer | None = None
         self._exported: Path | None = None
 
-    @property
-    def engine(self) -> EngineFacade:
-        return cast(_HasEngine, self.app).engine
-
-    def compose(self) -> ComposeResult:
-        charset = self.engine.settings.console.charset
+    def compose_body(self) -> ComposeResult:
+        charset = self.console.engine.settings.console.charset
         span = RANGES[self._range][1]
-        yield Header()
         with Horizontal(id="range-bar"):
             yield Static(id="ranges")
             yield Static(id="window", markup=False)
@@ -205,7 +132,6 @@ class HistoryScreen(Screen[None]):
                 yield Label("Statistics")
                 yield Static(id="statistics", markup=False)
         yield Static(id="detail", markup=False)
-        yield Footer()
 
     @property
     def _charts(self) -> tuple[TimeSeriesChart, ...]:
@@ -223,16 +149,15 @@ class HistoryScreen(Screen[None]):
     # Reading
 
     def _read(self) -> None:
-        """Ask the engine for the window of the charts."""
+        """Ask the engine for the window of the charts; an answer still awaited is given up."""
         self._settling = None
-        self._ticket += 1
         self._asked_at = self._clock()
         memory = self._charts[0]
         since, until = memory.window
         if memory.live:
             until = max(until, self._asked_at)
             since = until - (memory.window[1] - memory.window[0])
-        self._fetch(self._ticket, since, until)
+        self.run_worker(self._fetch(since, until), group="history-read", exclusive=True)
 
     def _read_soon(self) -> None:
         if self._settling is not None:
@@ -247,21 +172,15 @@ class HistoryScreen(Screen[None]):
         if memory.live and self.is_current and self._clock() - self._asked_at >= due * 0.9:
             self._read()
 
-    @work(thread=True, exclusive=True, group="history-read")
-    def _fetch(self, ticket: int, since: float, until: float) -> None:
+    async def _fetch(self, since: float, until: float) -> None:
         margin = (until - since) * 0.02  # so that lines reach both edges
         try:
-            history = self.engine.history(since - margin, until + margin, metrics=_KEYS, points=_POINTS)
+            self._history = await run_in_thread(
+                self.console.engine.history, since - margin, until + margin, metrics=KEYS, points=_POINTS
+            )
         except EmbedctlError as error:
-            self.post_message(self.Failed(error))
-        else:
-            self.post_message(self.Loaded(ticket, history))
-
-    @on(Loaded)
-    def _show_history(self, message: Loaded) -> None:
-        if message.ticket != self._ticket:
+            self._show_error(error)
             return
-        self._history = message.history
         self._show_series()
         self._show_window()
         self._show_events()
@@ -270,26 +189,19 @@ class HistoryScreen(Screen[None]):
     def _show_series(self) -> None:
         if self._history is None:
             return
-        found, marks = self._history.series, marks_of(self._history.events)
-        # Host memory is of another size than a model: without a chart of its own it stands in figures only.
-        extra = {} if self.query_one("#host").display else {"host_memory_available": "available"}
-        for chart, labels in zip(self._charts, (MEMORY | extra, HOST, LATENCY), strict=True):
-            lines = [
-                ChartSeries(
-                    key, label, found.get(key, Series.empty(key)), _COLORS.get(key), visible=key not in extra
-                )
-                for key, label in labels.items()
-            ]
-            chart.show(lines, marks)
+        lines = chart_lines(self._history, host_apart=bool(self.query_one("#host").display))
+        marks = marks_of(self._history.events)
+        self._charts[0].title = lines.memory_title
+        for chart, shown in zip(self._charts, (lines.memory, lines.host, lines.latency), strict=True):
+            chart.show(shown, marks)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_series)
 
-    @on(Failed)
-    def _show_error(self, message: Failed) -> None:
+    def _show_error(self, error: EmbedctlError) -> None:
         detail = self.query_one("#detail", Static)
         detail.add_class("-error")
-        detail.update(f"! {message.error}")
+        detail.update(f"! {error}")
 
     # What stands around the charts
 
@@ -325,7 +237,7 @@ class HistoryScreen(Screen[None]):
         if lines != [str(options.get_option_at_index(i).prompt) for i in range(options.option_count)]:
             options.set_options(Option(line) for line in lines)
         if self._history is not None:
-            text = statistics_text(self._history, _KEYS, since, until)
+            text = statistics_text(self._history, KEYS, since, until)
             self.query_one("#statistics", Static).update(text)
 
     def _event_at_cursor(self) -> Event | None:
@@ -398,30 +310,28 @@ class HistoryScreen(Screen[None]):
         if beyond:
             self._put_cursor(beyond[0 if direction > 0 else -1].at)
         else:
-            self._find_event(until if direction > 0 else since, direction)
+            edge = until if direction > 0 else since
+            self.run_worker(self._find_event(edge, direction), group="history-event", exclusive=True)
 
-    @work(thread=True, exclusive=True, group="history-event")
-    def _find_event(self, start: float, direction: int) -> None:
+    async def _find_event(self, edge: float, direction: int) -> None:
+        """Look for the nearest event beyond the window's edge, and move the window to it."""
+        engine = self.console.engine
         try:
             if direction < 0:
-                found = self.engine.events(until=start, limit=2)
+                found = await run_in_thread(engine.events, until=edge, limit=2)
             else:
-                found = self.engine.events(since=start, limit=1000)[::-1]
+                found = (await run_in_thread(engine.events, since=edge, limit=1000))[::-1]
         except EmbedctlError as error:
-            self.post_message(self.Failed(error))
+            self._show_error(error)
             return
-        outside = (event for event in found if (event.at - start) * direction > 1e-6)
-        self.post_message(self.EventFound(next(outside, None), direction))
-
-    @on(EventFound)
-    def _go_to_event(self, message: EventFound) -> None:
-        if message.event is None:
-            self.app.notify("No later event." if message.direction > 0 else "No earlier event.")
+        event = next((event for event in found if (event.at - edge) * direction > 1e-6), None)
+        if event is None:
+            self.app.notify("No later event." if direction > 0 else "No earlier event.")
             return
         since, until = self._charts[0].window
         half = (until - since) / 2
-        until = min(message.event.at + half, self._clock())
-        self._put_cursor(message.event.at)
+        until = min(event.at + half, self._clock())
+        self._put_cursor(event.at)
         self._move_window(until - 2 * half, until, live=False)
 
     @on(OptionList.OptionSelected, "#events")
@@ -433,36 +343,35 @@ class HistoryScreen(Screen[None]):
     def action_export(self) -> None:
         since, until = self._charts[0].window
         names = (local_time(at, self._tz).strftime("%Y%m%d-%H%M%S") for at in (since, until))
-        self._export(self.engine.paths.exports_dir / f"history-{'-to-'.join(names)}.csv", since, until)
+        path = self.console.engine.paths.exports_dir / f"history-{'-to-'.join(names)}.csv"
+        self.run_worker(self._export(path, since, until), group="history-export", exclusive=True)
 
-    @work(thread=True, exclusive=True, group="history-export")
-    def _export(self, path: Path, since: float, until: float) -> None:
-        try:
+    async def _export(self, path: Path, since: float, until: float) -> None:
+        engine = self.console.engine
+
+        def write() -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows = self.engine.export_csv(path, since, until)
-        except OSError as error:
-            problem = EmbedctlError(
-                f"{path} could not be written", why=str(error), remedy="make room or set EMBEDCTL_HOME"
-            )
-            self.post_message(self.Failed(problem))
-        except EmbedctlError as error:
-            self.post_message(self.Failed(error))
-        else:
-            self.post_message(self.Exported(path, rows))
+            return engine.export_csv(path, since, until)
 
-    @on(Exported)
-    def _tell_export(self, message: Exported) -> None:
-        self._exported = message.path
+        try:
+            rows = await run_in_thread(write)
+        except EmbedctlError as error:
+            self._show_error(error)
+            return
+        except OSError as error:
+            remedy = "make room there, or set EMBEDCTL_HOME to another folder"
+            self._show_error(EmbedctlError(f"{path} could not be written", why=str(error), remedy=remedy))
+            return
+        self._exported = path
         self.refresh_bindings()
-        self.app.notify(
-            f"{message.path}\nc copies the path",
-            title=f"{format_count(message.rows)} rows exported",
-            markup=False,
-        )
+        title = f"{format_count(rows)} rows exported"
+        self.app.notify(f"{path}\nc copies the path", title=title, markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what cannot be done now."""
-        return action != "copy_path" or self._exported is not None
+        if action == "copy_path":
+            return self._exported is not None
+        return super().check_action(action, parameters)
 
     def action_copy_path(self) -> None:
         if self._exported is not None:

@@ -23,7 +23,7 @@ UTC = ZoneInfo("UTC")
     [
         (3 * GIB, 90 * GIB, "bytes", [" 0 GiB", "32 GiB", "64 GiB", "96 GiB"]),
         (0, 2.2 * GIB, "bytes", ["0 GiB", "1 GiB", "2 GiB"]),
-        (0, 700 * 2**20, "bytes", ["  0 MiB", "256 MiB", "512 MiB", "768 MiB"]),
+        (0, 700 * 2**20, "bytes", ["  0 MiB", "256 MiB", "512 MiB"]),
         (0, 1.4 * GIB, "bytes", ["0.0 GiB", "0.5 GiB", "1.0 GiB", "1.5 GiB"]),
         (0, 100, "percent", ["  0 %", " 50 %", "100 %"]),
         (20, 48, "ms", [" 0 ms", "20 ms", "40 ms"]),

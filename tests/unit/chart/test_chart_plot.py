@@ -151,8 +151,8 @@ def test_an_empty_frame_says_what_to_do_next() -> None:
 Latency                                               ● LIVE
 
 
-
                          Nothing yet: press l
+
 
          └──────────┴─────────────S─────┴───────────────────
 Mar 04            11:56               11:58

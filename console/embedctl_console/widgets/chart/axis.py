@@ -64,8 +64,8 @@ def value_scale(
     most = max(2, min(6, 1 + (rows - 1) // 2))
     step = _nice_step((high - low) / (most - 1), unit)
     bottom = math.floor(low / step + 1e-9) * step
-    half = step / 2  # whole steps would leave up to half of a low chart empty
-    top = high if ceiling is not None else math.ceil(high / half - 1e-9) * half
+    part = step / 4  # whole steps would leave up to half of a low chart empty
+    top = high if ceiling is not None else math.ceil(high / part - 1e-9) * part
     count = int((top - bottom) / step + 1e-9) + 1
     ticks = tuple(bottom + i * step for i in range(count))
     return Scale(bottom, top, ticks, _labels(ticks, unit, top))

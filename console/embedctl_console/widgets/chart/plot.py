@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
+from textwrap import wrap
 from typing import Final
 
 import numpy as np
@@ -263,9 +264,9 @@ def _draw_verticals(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
 
 
 def _draw_empty(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
-    y = area.y + area.height // 2
-    room = area.width - 2
-    canvas.put(area.x + max(1, (area.width - len(scene.empty)) // 2), y, scene.empty[:room], Role.FAINT)
+    lines = wrap(scene.empty, area.width - 2)[: area.height]
+    for y, line in enumerate(lines, area.y + (area.height - len(lines)) // 2):
+        canvas.put(area.x + (area.width - len(line)) // 2, y, line, Role.FAINT)
 
 
 def _lines(scene: Scene) -> tuple[str, ...]:

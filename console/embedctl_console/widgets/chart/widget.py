@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.actions import SkipAction
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.color import Color
 from textual.geometry import Region
 from textual.message import Message
@@ -22,13 +22,11 @@ from textual.widget import Widget
 from embedctl.metrics import Unit
 from embedctl.series import reading_at
 from embedctl_console.widgets.chart.canvas import Canvas, Role
+from embedctl_console.widgets.chart.keys import CHART_BINDINGS
 from embedctl_console.widgets.chart.marks import Mark
 from embedctl_console.widgets.chart.palette import series_colors
 from embedctl_console.widgets.chart.plot import GUTTER, ChartSeries, PlotArea, Scene, draw, plot_area
 from embedctl_console.widgets.chart.viewport import Viewport
-
-_ZOOM_KEYS = Binding.Group("Zoom", compact=True)
-_PAN_KEYS = Binding.Group("Pan", compact=True)
 
 _ZOOM = 1.5
 _PAN = 0.25
@@ -62,36 +60,7 @@ class TimeSeriesChart(Widget, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"chart--{role.name.lower()}" for role in Role if role is not Role.SERIES
     }
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "Cursor to the left", id="chart.left", show=False),
-        Binding("right", "step(1)", "Cursor to the right", id="chart.right", show=False),
-        Binding("ctrl+left", "step(-10)", "Ten to the left", show=False, id="chart.far-left"),
-        Binding("ctrl+right", "step(10)", "Ten to the right", show=False, id="chart.far-right"),
-        Binding("home", "edge(0)", "Cursor to the begin", show=False, id="chart.first"),
-        Binding("end", "edge(1)", "Cursor to the end", show=False, id="chart.last"),
-        Binding("escape", "drop_cursor", "No cursor", show=False, id="chart.no-cursor"),
-        Binding("plus", "zoom(1)", "Zoom in", key_display="+", id="chart.zoom-in", group=_ZOOM_KEYS),
-        Binding("minus", "zoom(-1)", "Zoom out", key_display="-", id="chart.zoom-out", group=_ZOOM_KEYS),
-        Binding(
-            "left_square_bracket,shift+left",
-            "pan(-1)",
-            "Back",
-            key_display="[",
-            id="chart.back",
-            group=_PAN_KEYS,
-        ),
-        Binding(
-            "right_square_bracket,shift+right",
-            "pan(1)",
-            "On",
-            key_display="]",
-            id="chart.on",
-            group=_PAN_KEYS,
-        ),
-        Binding("equals_sign", "reset", "Reset", key_display="=", id="chart.reset", tooltip="Range, live"),
-        Binding("f", "freeze", "Freeze", id="chart.freeze", tooltip="Stop, or follow the clock again"),
-        Binding("y", "log", "Log scale", show=False, id="chart.log", tooltip="Linear or logarithmic"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*CHART_BINDINGS]
 
     @dataclass
     class WindowChanged(Message):
