@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from embedctl.backends.base import Backend, EmbedRequest
@@ -11,7 +12,7 @@ from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample
 from embedctl.lab.benchmark import Target, run_benchmark
 from embedctl.lab.tokens import token_counter
-from embedctl.records import EmbedResult, Machine, Run
+from embedctl.records import EmbedResult, Fingerprint, Machine, Run
 
 
 def measure(
@@ -36,7 +37,7 @@ def measure(
         for backend in backends:
             lifecycle.load(backend.name, job, job.cancel_token)
         return run_benchmark(
-            [_target(backend, latest) for backend in backends],
+            [_target(backend, latest, machine) for backend in backends],
             preset=preset,
             title=title,
             count_tokens=token_counter(folder) if folder else None,
@@ -50,10 +51,15 @@ def measure(
                 lifecycle.unload(name)
 
 
-def _target(backend: Backend, latest: LatestSample) -> Target:
+def _target(backend: Backend, latest: LatestSample, machine: Machine | None) -> Target:
+    def fingerprint() -> Fingerprint:
+        known = backend.fingerprint()
+        if machine is None:
+            return known
+        gpu = machine.gpu.name if machine.gpu else "no GPU"
+        return replace(known, driver=machine.driver, machine=f"{machine.hostname}, {gpu}")
+
     def embed(texts: Sequence[str], batch_size: int | None) -> EmbedResult:
         return backend.embed(EmbedRequest(texts, batch_size))
 
-    return Target(
-        backend.name, embed, fingerprint=backend.fingerprint, peak=lambda: latest.peak(backend.name)
-    )
+    return Target(backend.name, embed, fingerprint=fingerprint, peak=lambda: latest.peak(backend.name))

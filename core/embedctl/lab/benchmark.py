@@ -68,11 +68,11 @@ _FEWEST_BLOCKS: Final = 4
 
 PRESETS: Final[dict[str, tuple[Shape, ...]]] = {
     "quick": (
-        Shape("one text", 1, per_block=10, blocks=12, budget=10.0),
-        Shape("batch of 16", 16, per_block=2, blocks=10, budget=8.0),
-        Shape("batch of 32", 32, per_block=2, blocks=10, budget=8.0),
-        Shape("batch of 64", 64, per_block=1, blocks=8, budget=8.0),
-        Shape("batch of 128", 128, per_block=1, blocks=6, budget=10.0),
+        Shape("one text", 1, per_block=10, blocks=12, budget=8.0),
+        Shape("batch of 16", 16, per_block=2, blocks=8, budget=5.0),
+        Shape("batch of 32", 32, per_block=2, blocks=8, budget=5.0),
+        Shape("batch of 64", 64, per_block=1, blocks=8, budget=5.0),
+        Shape("batch of 128", 128, per_block=1, blocks=6, budget=6.0),
     ),
 }
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from embedctl.backends.base import EmbedRequest
-from embedctl.backends.native_memory import Expected, expected_memory, nvidia_driver_present
-from embedctl.backends.native_status import NAME, Known, fingerprint_of, pids_of, status_of
-from embedctl.backends.restarts import After, Restarts, start_timer
+from embedctl.backends.native.memory import Expected, expected_memory, nvidia_driver_present
+from embedctl.backends.native.restarts import After, Restarts, start_timer
+from embedctl.backends.native.status import NAME, Known, fingerprint_of, pids_of, status_of
 from embedctl.errors import (
     BackendError,
     BackendNotLoadedError,
