@@ -66,6 +66,8 @@ def value_scale(
     bottom = math.floor(low / step + 1e-9) * step
     part = step / 4  # whole steps would leave up to half of a low chart empty
     top = high if ceiling is not None else math.ceil(high / part - 1e-9) * part
+    if bottom + step > top:  # a scale with one tick says nothing
+        step = _nice_step(step / 2.5, unit)
     count = int((top - bottom) / step + 1e-9) + 1
     ticks = tuple(bottom + i * step for i in range(count))
     return Scale(bottom, top, ticks, _labels(ticks, unit, top))
