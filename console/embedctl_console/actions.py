@@ -102,7 +102,7 @@ class Action:
 
     @property
     def keys_shown(self) -> str:
-        return self.key_display or " ".join(key_name(key) for key in self.key.split(","))
+        return self.key_display or ", ".join(key_name(key) for key in self.key.split(","))
 
     def binding(self) -> Binding:
         return Binding(
@@ -175,7 +175,9 @@ ACTIONS: Final = (
     # Dashboard
     Action("models", "d", "Models", "open Models, to download", "dashboard", "app.show('models')"),
     Action("chart", "m", "Chart", "choose the charts: memory, latency, both", "dashboard", "next_chart"),
-    Action("refresh", "r", "Look again", "look at every backend again", "dashboard", "refresh_backends"),
+    Action(
+        "refresh", "r", "Look", "look at every backend again", "dashboard", "refresh_backends", shown=False
+    ),
     # Models
     Action(
         "download",

@@ -197,13 +197,11 @@ class ConsoleApp(App[None]):
         self.news.publish(Topic.ALL)
 
     def _job_ended(self, job: JobUpdate) -> None:
-        from embedctl_console.screens.switch import SwitchDialog
-
         self._jobs.pop(job.job_id, None)
         if job.kind in _MODEL_JOBS:
             self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
-        if job.kind == "switch" and isinstance(self.screen, SwitchDialog):
-            return  # it says so itself
+        if job.kind in getattr(self.screen, "TELLS", ()):
+            return
         if job.state is JobState.FAILED and job.failure is not None:
             failure = job.failure
             self.report(EmbedctlError(failure.what, why=failure.why, remedy=failure.remedy))

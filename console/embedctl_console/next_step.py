@@ -25,7 +25,7 @@ def next_step(state: ConsoleState) -> NextStep:
     if job is not None:
         return NextStep("x", f"cancels: {job.title}")
     failed = _first(state, BackendState.FAILED)
-    if failed is not None and not state.any_ready:
+    if failed is not None:
         return NextStep("l", f"loads {failed.name} again · {failed.remedy or failed.detail}")
     if not state.any_ready:
         return _towards_loading(state)

@@ -25,6 +25,8 @@ class ConsoleScreen(Screen[None]):
     """Its name in the list of actions."""
     JOBS: ClassVar[tuple[str, ...]] = ()
     """The kinds of job that the cancel key is about here, before all others."""
+    TELLS: ClassVar[tuple[str, ...]] = ()
+    """The kinds of job whose course and end the screen itself shows in full."""
 
     @property
     def console(self) -> ConsoleApp:

@@ -25,14 +25,9 @@ if TYPE_CHECKING:
 
     from embedctl_console.state import ConsoleState
 
-_COLUMNS: Final = (
-    ("mark", " ", 1),
-    ("run", "run", 4),
-    ("when", "when", 16),
-    ("backends", "backends", 14),
-    ("took", "took", 10),
-    ("headline", "result", 60),
-)
+_COLUMNS: Final = (("mark", 1), ("run", 4), ("when", 16), ("backends", 8), ("took", 12))
+_RESULT: Final = 40
+"""Cells that the result has at least; on a narrow screen it stands in the place of `took`."""
 
 
 class BenchmarksScreen(ConsoleScreen):
@@ -49,14 +44,17 @@ class BenchmarksScreen(ConsoleScreen):
         self._marked: list[int] = []
         """Ids of at most two runs, in the order marked."""
         self._measuring = False
+        self._columns: list[tuple[str, int]] = []
 
     def compose_body(self) -> ComposeResult:
         yield Text(id="about")
         yield DataTable[Content](id="runs", cursor_type="row")
 
     def on_mount(self) -> None:
-        for key, label, width in _COLUMNS:
-            self._table.add_column(label, key=key, width=width)
+        room = self.app.size.width - sum(width + 2 for _, width in _COLUMNS) - 2
+        self._columns = [*(_COLUMNS if room >= _RESULT else _COLUMNS[:-1]), ("result", max(_RESULT, room))]
+        for key, width in self._columns:
+            self._table.add_column(" " if key == "mark" else key, key=key, width=width)
         super().on_mount()
         self._table.focus()
         self._read()
@@ -89,7 +87,8 @@ class BenchmarksScreen(ConsoleScreen):
         row = table.cursor_row
         table.clear()
         for run in self._runs:
-            table.add_row(*run_cells(run, marked=run.id in self._marked), key=str(run.id))
+            cells = run_cells(run, marked=run.id in self._marked)
+            table.add_row(*(cells[key] for key, _ in self._columns), key=str(run.id))
         table.move_cursor(row=row)
         table.display = bool(self._runs)
         self._show_about()
@@ -119,7 +118,8 @@ class BenchmarksScreen(ConsoleScreen):
         else:
             self._marked = [*self._marked[-1:], run_id]
         for run in self._runs:
-            self._table.update_cell(str(run.id), "mark", run_cells(run, marked=run.id in self._marked)[0])
+            cells = run_cells(run, marked=run.id in self._marked)
+            self._table.update_cell(str(run.id), "mark", cells["mark"])
         self._show_about()
         self.refresh_bindings()
 
@@ -132,12 +132,14 @@ class BenchmarksScreen(ConsoleScreen):
         run_id = self._under_cursor()
         if run_id is not None:
             engine = self.console.engine
-            self.app.push_screen(ReadingScreen(lambda: run_text(engine.run(run_id))))
+            self.app.push_screen(ReadingScreen(lambda _: run_text(engine.run(run_id))))
 
     def action_compare(self) -> None:
         older, newer = sorted(self._marked)
         engine = self.console.engine
-        self.app.push_screen(ReadingScreen(lambda: comparison_text(engine.compare_runs(older, newer))))
+        self.app.push_screen(
+            ReadingScreen(lambda width: comparison_text(engine.compare_runs(older, newer), width))
+        )
 
 
 class ReadingScreen(ConsoleScreen):
@@ -150,8 +152,8 @@ class ReadingScreen(ConsoleScreen):
         Binding("escape,backspace", "back", "Back to the list", tooltip="Back to the list of runs")
     ]
 
-    def __init__(self, read: Callable[[], Content]) -> None:
-        """A screen that shows what `read` returns."""
+    def __init__(self, read: Callable[[int], Content]) -> None:
+        """A screen that shows what `read` returns for a width in cells."""
         super().__init__()
         self._read = read
 
@@ -165,7 +167,7 @@ class ReadingScreen(ConsoleScreen):
 
     async def _load(self) -> None:
         try:
-            text = await run_in_thread(self._read)
+            text = await run_in_thread(self._read, self.app.size.width - 2)
         except EmbedctlError as error:
             text = Content.assemble(("✗ ", "$text-error"), str(error))
         self.query_one("#reading", Text).show(text)

@@ -48,30 +48,27 @@ def list_text(runs: Sequence[RunSummary], marked: Sequence[int], *, measuring: b
     return Content(f"{len(runs)} runs" if len(runs) > 1 else "1 run")
 
 
-def run_cells(run: RunSummary, *, marked: bool) -> tuple[Content, ...]:
-    """One line of the list: mark, number, when, backends, duration, result."""
+def run_cells(run: RunSummary, *, marked: bool) -> dict[str, Content]:
+    """One line of the list, by column."""
     result = run.headline if run.state == "done" else f"{run.state}: {run.headline}"
-    return (
-        Content.assemble(("◆" if marked else " ", "bold $accent")),
-        Content(f"{run.id:>4}"),
-        Content(format_moment(run.at)[:16]),
-        Content(" ".join(run.backends)),
-        Content(format_duration(run.seconds)),
-        Content(f"{run.title}: {result}" if run.title else result),
-    )
+    return {
+        "mark": Content.assemble(("◆" if marked else " ", "bold $accent")),
+        "run": Content(f"{run.id:>4}"),
+        "when": Content(format_moment(run.at)[:16]),
+        "backends": Content("both" if len(run.backends) == 2 else " ".join(run.backends)),
+        "took": Content(format_duration(run.seconds)),
+        "result": Content(f"{run.title}: {result}" if run.title else result),
+    }
 
 
 def run_text(run: Run) -> Content:
     """A run in full: every row, the ratios with their verdicts, what it depends on."""
-    title = f" · {run.title}" if run.title else ""
+    facts = (run.title, run.preset, format_moment(run.at), format_duration(run.seconds), run.state)
     rows = [
-        Content.assemble(
-            (f"Run {run.id}", "bold"),
-            f"{title} · {run.preset} · {format_moment(run.at)} · {format_duration(run.seconds)} · {run.state}",
-        ),
+        Content.assemble((f"Run {run.id}", "bold"), " · ", " · ".join(fact for fact in facts if fact)),
         _muted(
-            f"{'shape':<13}{'backend':<8}{'p50 ms':>9}{'p95 ms':>10}{'texts/s':>10}{'tokens/s':>10}"
-            f"{'peak':>11}{'errors':>8}"
+            f"{'shape':<13}{'backend':<7}{'p50 ms':>8}{'p95 ms':>9}{'texts/s':>8}{'tokens/s':>10}"
+            f"{'peak':>10}{'errors':>8}"
         ),
     ]
     rows += [_measurement(measurement) for measurement in run.measurements]
@@ -79,7 +76,10 @@ def run_text(run: Run) -> Content:
         notes = sorted({measurement.p95_note for measurement in run.measurements if measurement.p95_note})
         rows.append(_muted(f"* p95: {', '.join(notes)}"))
     if run.comparisons:
-        rows += [Content(""), *(_comparison(comparison) for comparison in run.comparisons)]
+        first = run.comparisons[0]
+        pair = f"{first.candidate} is as {first.baseline}"
+        heading = f"How many times as fast {pair} ({first.ratio.level:.0%} interval)"
+        rows += [Content(""), _muted(heading), *(_comparison(comparison) for comparison in run.comparisons)]
     rows += [Content(""), Content.assemble(("workload  ", "$text-muted"), run.workload)]
     rows += [_fingerprint(fingerprint) for fingerprint in run.fingerprints]
     rows += [Content.assemble(("note      ", "$text-muted"), note) for note in run.notes]
@@ -90,9 +90,9 @@ def _measurement(row: Measurement) -> Content:
     p95 = format_number(row.p95_ms) + ("*" if row.p95_note else " ")
     return Content.assemble(
         f"{row.shape:<13}",
-        (f"{row.backend:<8}", f"$series-{row.backend}"),
-        f"{format_number(row.p50_ms):>9}{p95:>10}{format_number(row.texts_per_s):>10}"
-        f"{format_number(row.tokens_per_s):>10}{format_bytes(row.peak_bytes):>11}",
+        (f"{row.backend:<7}", f"$series-{row.backend}"),
+        f"{format_number(row.p50_ms):>8}{p95:>9}{format_number(row.texts_per_s):>8}"
+        f"{format_number(row.tokens_per_s):>10}{format_bytes(row.peak_bytes):>10}",
         (f"{row.errors:>8}", "bold $text-error" if row.errors else "$text-muted"),
     )
 
@@ -101,11 +101,10 @@ def _comparison(row: Comparison) -> Content:
     ratio = row.ratio
     interval = "no interval"
     if ratio.low is not None and ratio.high is not None:
-        interval = f"{ratio.low:.2f}–{ratio.high:.2f}, {ratio.level:.0%}"
+        interval = f"{ratio.low:.2f}–{ratio.high:.2f}"
     sign, style = _VERDICTS[row.verdict]
     return Content.assemble(
-        f"{row.shape:<13}",
-        f"{row.candidate} {ratio.estimate:.2f}× of {row.baseline} by {row.metric} ({interval})  ",
+        f"{row.shape:<13}{ratio.estimate:>6.2f}×  {interval:<14}{row.metric:<12}",
         (f"{sign} {row.verdict}", f"bold {style}"),
     )
 
@@ -126,19 +125,18 @@ def _fingerprint(fingerprint: Fingerprint) -> Content:
     return Content.assemble((f"{fingerprint.backend:<10}", f"$series-{fingerprint.backend}"), words)
 
 
-def comparison_text(both: RunComparison) -> Content:
-    """Two runs side by side; B over A, below 1 is faster for latency."""
+def comparison_text(both: RunComparison, width: int) -> Content:
+    """Two runs side by side, B over A; the peaks of memory only where `width` has room for them."""
+    peaks = width >= 96
+    head = f"{'shape':<13}{'backend':<7}{'A':>9}{'B':>9}{'B/A':>9}{'A':>9}{'B':>9}{'B/A':>9}"
     rows = [
         Content.assemble(("A ", "bold"), _heading(both.a)),
         Content.assemble(("B ", "bold"), _heading(both.b)),
         Content(""),
-        _muted(f"{'':<21}{'p50 ms':^27}{'texts/s':^27}"),
-        _muted(
-            f"{'shape':<13}{'backend':<8}{'A':>9}{'B':>9}{'B/A':>9}{'A':>9}{'B':>9}{'B/A':>9}"
-            f"{'peak A':>11}{'peak B':>11}"
-        ),
+        _muted(f"{'':<20}{'p50 ms':>27}{'texts/s':>27}"),
+        _muted(head + (f"{'peak A':>11}{'peak B':>11}" if peaks else "")),
     ]
-    rows += [_delta(row) for row in both.rows]
+    rows += [_delta(row, peaks=peaks) for row in both.rows]
     rows.append(Content(""))
     if both.differences:
         rows.append(Content.assemble(("They differ in more than time:", "bold $text-warning")))
@@ -153,15 +151,15 @@ def _heading(run: RunSummary) -> str:
     return f"run {run.id}{title} · {run.preset} · {format_moment(run.at)} · {run.headline}"
 
 
-def _delta(row: RunDelta) -> Content:
+def _delta(row: RunDelta, *, peaks: bool) -> Content:
     return Content.assemble(
         f"{row.shape:<13}",
-        (f"{row.backend:<8}", f"$series-{row.backend}"),
+        (f"{row.backend:<7}", f"$series-{row.backend}"),
         f"{format_number(row.a_p50_ms):>9}{format_number(row.b_p50_ms):>9}",
         _ratio(row.p50_ratio, better_below=True),
         f"{format_number(row.a_texts_per_s):>9}{format_number(row.b_texts_per_s):>9}",
         _ratio(row.texts_per_s_ratio, better_below=False),
-        f"{format_bytes(row.a_peak_bytes):>11}{format_bytes(row.b_peak_bytes):>11}",
+        f"{format_bytes(row.a_peak_bytes):>11}{format_bytes(row.b_peak_bytes):>11}" if peaks else "",
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.binding import BindingType
 from textual.containers import Horizontal
+from textual.content import Content
 
 from embedctl.metrics import BACKENDS
 from embedctl_console.actions import bindings_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from embedctl_console.state import ConsoleState
 
-_CHART_EVERY: Final = 1.0
+_CHART_EVERY: Final = 2.0
 """Seconds between two drawings of a chart: at 15 minutes per chart a column is several seconds wide."""
 
 _CHARTS: Final = ("both", "memory", "latency")
@@ -84,7 +85,7 @@ class DashboardScreen(ConsoleScreen):
 
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         if changed & (Topic.MACHINE | Topic.BACKENDS | Topic.MODEL):
-            self.query_one("#here", Text).show(here_line(state))
+            self.query_one("#here", Text).show(here_line(state, self.size.width))
         if changed & (Topic.JOBS | Topic.BACKENDS | Topic.MODEL):
             self.query_one("#next", Text).show(next_line(next_step(state)))
         if changed & Topic.SAMPLE:
@@ -99,10 +100,11 @@ class DashboardScreen(ConsoleScreen):
 
     def _show_vitals(self, state: ConsoleState) -> None:
         machine, sample = state.status.machine, state.status.sample
-        lines = [gpu_line(machine, sample, reasons=self.size.width >= 150)]
-        if self.size.height >= 32:
-            lines.append(host_line(machine, sample))
-        self.query_one("#vitals", Text).show(type(lines[0])("\n").join(lines))
+        lines = [gpu_line(machine, sample, reasons=self.size.width >= 150), host_line(machine, sample)]
+        if self.has_class("-short"):  # room for one line: that of the GPU, if there is one
+            no_gpu = machine is not None and machine.gpu is None
+            del lines[0 if no_gpu else 1]
+        self.query_one("#vitals", Text).show(Content("\n").join(lines))
 
     def _show_charts(self, state: ConsoleState) -> None:
         colors = self.app.theme_variables

@@ -24,7 +24,7 @@ _WORDS: Final = (
     ("claimed", "memory that a backend says it holds (torch's reserved bytes, Ollama's size_vram)"),
     (
         "measured",
-        "memory that the driver counts for the backend's processes; more than claimed, and what matters",
+        "memory that the driver counts for the backend's processes; what really is gone",
     ),
     ("probe", "one short text, embedded every few seconds to see how fast a backend answers now"),
     ("p50, p95", "half, and 95 of 100, of the last minute's requests were at least as fast"),
@@ -80,12 +80,10 @@ def help_text(foreign: Iterable[tuple[str, Iterable[Action]]], paths: Paths) -> 
     rows += [
         Content(""),
         _heading("Looks"),
-        _line(
-            "colours", f"t changes them for now; embedctl config set console.theme NAME keeps one of: {names}"
-        ),
+        _line("colours", f"t changes them; embedctl config set console.theme NAME keeps one of {names}"),
         _line(
             "charts",
-            "embedctl config set console.charset braille, block or ascii, if your font lacks the dots",
+            "embedctl config set console.charset block (or ascii), if your font lacks the dots",
         ),
         _line("no colour", "NO_COLOR=1 embedctl"),
     ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from embedctl_console.state import ConsoleState
 
-_COLUMNS: Final = (("file", 34), ("size", 10), ("on disk", 10), ("state", 30))
+_COLUMNS: Final = (("file", 33), ("size", 9), ("on disk", 9), ("state", 20))
 
 
 class ModelsScreen(ConsoleScreen):
@@ -30,6 +30,7 @@ class ModelsScreen(ConsoleScreen):
 
     WHERE = "models"
     JOBS = ("download", "verify", "pull", "remove")
+    TELLS = JOBS
     CSS_PATH = "models.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("models")]
 

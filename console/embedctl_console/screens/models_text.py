@@ -52,7 +52,7 @@ def _row(file: ModelFile, item: ProgressItem | None, charset: str) -> FileRow:
     if item is not None and item.state == "running":
         share = item.done / item.total if item.total else None
         percent = f" {share:4.0%}" if share is not None else ""
-        state = Content.assemble(bar(share, 18, charset), percent)
+        state = Content.assemble(bar(share, 13, charset), percent)
     elif item is not None and item.state == "done":
         state = Content.assemble(("✓ done", "$text-success"))
     elif item is not None and item.state == "failed":
@@ -80,7 +80,7 @@ def model_text(state: ConsoleState) -> Content:
         Content(f"{format_bytes(model.free_bytes)} free"),
     ]
     if model.converted:
-        parts.append(Content("safetensors made from the pickle stand beside it"))
+        parts.append(Content("converted to safetensors"))
     if state.model_note:
         parts.append(Content.assemble((state.model_note, "$text-warning")))
     elif model.detail:
@@ -125,7 +125,7 @@ def _running(job: JobUpdate) -> Content:
     parts = [Content.assemble(("▸ ", "$text-accent"), (job.title, "bold"), f"  {job.step}")]
     if job.done is not None and job.total:
         parts.append(
-            Content.assemble(bar(job.done / job.total, 40), f" {job.done / job.total:4.0%}  ", facts)
+            Content.assemble(bar(job.done / job.total, 24), f" {job.done / job.total:4.0%}  ", facts)
         )
     files = [item for item in job.items if item.state == "done"]
     if job.items:

@@ -62,10 +62,11 @@ class ConfirmDialog(ModalScreen[bool]):
 def quit_dialog(jobs: Sequence[JobUpdate]) -> ConfirmDialog:
     """Asks whether to leave although jobs run."""
     titles = "\n".join(f"• {job.title}" for job in jobs)
+    resumable = any(job.kind == "download" for job in jobs)
     count = "A job runs" if len(jobs) == 1 else f"{len(jobs)} jobs run"
     return ConfirmDialog(
         f"{count}. Cancel and quit?",
-        f"{titles}\n\nA download can be taken up again later.",
+        titles + ("\n\nA download can be taken up again later." if resumable else ""),
         yes="cancel and quit",
         no="stay",
         id="quit-dialog",

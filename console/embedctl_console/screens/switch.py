@@ -36,9 +36,10 @@ class SwitchDialog(ModalScreen[None]):
     """Plans a switch, starts it on enter, and follows it. Closing it does not stop the switch."""
 
     CSS_PATH = "switch.tcss"
+    TELLS = ("switch",)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "Start"),
-        Binding("k", "keep", "Keep both loaded"),
+        Binding("k", "keep", "Keep or unload the old one"),
         Binding("x", "cancel", "Cancel the switch"),
         Binding("escape", "close", "Close"),
         Binding("q", "app.quit", "Quit", show=False),
@@ -89,7 +90,7 @@ class SwitchDialog(ModalScreen[None]):
             (plan.target, f"bold $series-{plan.target}"),
         )
         self.query_one("#switch-title", Text).show(title)
-        self.query_one("#switch-body", Text).show(plan_text(plan))
+        self.query_one("#switch-body", Text).show(plan_text(plan, self._width))
         self._show_keys()
 
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
@@ -100,10 +101,21 @@ class SwitchDialog(ModalScreen[None]):
             self._job = now
         self._show_run(self._job)
 
+    @property
+    def _width(self) -> int:
+        """Cells per line of the body: the dialog's width less border and padding."""
+        return min(96, self.app.size.width * 94 // 100) - 6
+
+    def on_resize(self) -> None:
+        if self._job is not None:
+            self._show_run(self._job)
+        elif self._plan is not None:
+            self.query_one("#switch-body", Text).show(plan_text(self._plan, self._width))
+
     def _show_run(self, job: JobUpdate) -> None:
         planned = self._plan.steps if self._plan is not None else ()
         self.query_one("#switch-title", Text).show(Content(job.title))
-        self.query_one("#switch-body", Text).show(run_text(job, planned))
+        self.query_one("#switch-body", Text).show(run_text(job, planned, self._width))
         self.query_one("#switch-scroll").scroll_end(animate=False)
         self._show_keys()
 
@@ -119,7 +131,7 @@ class SwitchDialog(ModalScreen[None]):
         if action == "start":
             return self._job is None and plan is not None and plan.obstacle is None
         if action == "keep":
-            return self._job is None and plan is not None
+            return self._job is None and plan is not None and plan.obstacle is None
         if action == "cancel":
             return running
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ _SIGNS: Final = {
 }
 
 
-def plan_text(plan: SwitchPlan) -> Content:
+def plan_text(plan: SwitchPlan, width: int) -> Content:
     """Memory now and expected, what is unloaded, the steps; warnings and an obstacle if there are any."""
     after = (
         "stays loaded"
@@ -38,16 +39,16 @@ def plan_text(plan: SwitchPlan) -> Content:
         _row("GPU memory now", format_bytes(plan.gpu_memory_used)),
         _row(
             "available",
-            f"{format_bytes(plan.available_bytes)}, of which {format_bytes(plan.floor_bytes)} stay free",
+            f"{format_bytes(plan.available_bytes)}, {format_bytes(plan.floor_bytes)} must stay free",
         ),
         _row(plan.source, f"{format_bytes(plan.source_bytes)} now; {after}"),
         _row(plan.target, target),
     ]
     if not plan.target_loaded and plan.expected_source:
-        rows.append(_row("", plan.expected_source, "$text-muted"))
-    rows.append(_fits(plan))
-    rows += [Content(""), _row("steps", " → ".join(plan.steps))]
-    rows += [Content.assemble(("! ", "$text-warning"), warning) for warning in plan.warnings]
+        rows.append(hanging(_row("", ""), plan.expected_source, width, "$text-muted"))
+    if plan.obstacle is None:
+        rows += [_fits(plan), Content(""), hanging(_row("steps", ""), " → ".join(plan.steps), width)]
+    rows += [hanging(Content.assemble(("! ", "$text-warning")), warning, width) for warning in plan.warnings]
     if plan.obstacle is not None:
         rows += [Content(""), *_failure_lines(plan.obstacle.what, plan.obstacle.why, plan.obstacle.remedy)]
     return Content("\n").join(rows)
@@ -61,26 +62,26 @@ def _fits(plan: SwitchPlan) -> Content:
     return _row("both at once", "! do not fit: the old one is unloaded first", "$text-warning")
 
 
-def run_text(job: JobUpdate, planned: Sequence[str]) -> Content:
+def run_text(job: JobUpdate, planned: Sequence[str], width: int) -> Content:
     """Each step with its time and the GPU memory after it, and at the end how it went."""
     known = [step.name for step in job.steps]
     waiting = [name for name in planned if name not in known] if job.state is JobState.RUNNING else []
-    rows = [_step(step) for step in job.steps]
-    rows += [_step_row("waiting", name, "", "", "") for name in waiting]
+    rows = [_step(step, width) for step in job.steps]
+    rows += [_step_row("waiting", name, "", "") for name in waiting]
     return Content("\n").join([*rows, *_end(job)])
 
 
-def _step(step: StepRecord) -> Content:
+def _step(step: StepRecord, width: int) -> Content:
     memory = format_bytes(step.gpu_memory) if step.gpu_memory is not None else ""
     seconds = format_duration(step.seconds) if step.seconds is not None else ""
-    return _step_row(step.state, step.name, seconds, memory, step.detail)
+    row = _step_row(step.state, step.name, seconds, memory)
+    return hanging(row, step.detail, width, "$text-muted") if step.detail else row
 
 
-def _step_row(state: str, name: str, seconds: str, memory: str, detail: str) -> Content:
+def _step_row(state: str, name: str, seconds: str, memory: str) -> Content:
     sign, style = _SIGNS[state]
     named = "$text-muted" if state == "waiting" else "bold"
-    row = Content.assemble((f"{sign} ", style), (f"{name:<10}", named), f"{seconds:>7} {memory:>9}")
-    return Content.assemble(row, "  ", (detail, "$text-muted")) if detail else row
+    return Content.assemble((f"{sign} ", style), (f"{name:<10}", named), f"{seconds:>7} {memory:>9}  ")
 
 
 def _end(job: JobUpdate) -> list[Content]:
@@ -127,6 +128,13 @@ def keys_text(bindings: Iterable[Binding]) -> Content:
         for binding in bindings
     ]
     return Content("   ").join(keys)
+
+
+def hanging(head: Content, text: str, width: int, style: str = "") -> Content:
+    """`text` after `head`, its further lines indented as far as `head` is long."""
+    indent = head.cell_length
+    lines = textwrap.wrap(text, max(20, width - indent)) or [""]
+    return Content.assemble(head, (f"\n{' ' * indent}".join(lines), style))
 
 
 def _row(label: str, text: str, style: str = "") -> Content:

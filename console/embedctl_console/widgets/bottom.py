@@ -65,8 +65,10 @@ class BottomBar(Widget):
             line = keys_line(screen.active_bindings.values(), self.size.width - 2)
             self.query_one("#keys", Text).show(line)
 
-    def _show_jobs(self, jobs: Sequence[JobUpdate]) -> None:
+    def _show_jobs(self, running: Sequence[JobUpdate]) -> None:
         strip = self.query_one("#jobs", Text)
+        told = getattr(self.screen, "TELLS", ())
+        jobs = [job for job in running if job.kind not in told]
         strip.display = bool(jobs)
         if jobs:
             charset = console_of(self).engine.settings.console.charset
@@ -109,7 +111,11 @@ def progress_words(job: JobUpdate) -> list[str]:
 
 def keys_line(bindings: Iterable[ActiveBinding], width: int) -> Content:
     """The keys to show, those of the focus first; what does not fit is left out before help and quit."""
-    shown = [active for active in bindings if active.binding.show and active.enabled]
+    by_action: dict[str, ActiveBinding] = {}
+    for active in bindings:
+        if active.binding.show and active.enabled:
+            by_action.setdefault(active.binding.action, active)  # one of several keys is enough here
+    shown = list(by_action.values())
     last = [_key(active) for active in shown if active.binding.id in _ALWAYS]
     rest = [_key(active) for active in shown if active.binding.id not in _ALWAYS]
     gap = Content("  ")

@@ -9,7 +9,7 @@ from textual.content import Content
 
 from embedctl.records import BackendState
 from embedctl_console.follow import console_of, follow
-from embedctl_console.format import format_bytes, format_duration, format_number
+from embedctl_console.format import format_bytes, format_clock, format_duration, format_number
 from embedctl_console.widgets.text import Text, joined
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class BackendCard(Text, can_focus=True):
         border: round $border;
         padding: 0 1;
         border-title-style: bold;
+        text-overflow: ellipsis;
         border-subtitle-color: $text-success;
         &:focus { border: round $primary; background: $surface; }
         &.-native { border-title-color: $series-native; }
@@ -89,10 +90,14 @@ def card_text(
             Content(" ".join(part for part in (status.device, status.dtype, status.attention) if part))
         )
         if status.ready_since is not None and width >= 48:
-            head.append(Content(f"for {format_duration(now - status.ready_since)}"))
+            head.append(Content(f"since {format_clock(status.ready_since)[:5]}"))
     rows = [joined(head), _model(status)]
     if status.state is BackendState.READY:
-        rows += [_memory(status, sample), _latency(status.name, sample), *_more(status, sample, now)]
+        rows += [
+            _memory(status, sample, width),
+            _latency(status.name, sample, width),
+            *_more(status, sample, now),
+        ]
     else:
         why = [Content(text) for text in (status.detail, status.remedy and f"→ {status.remedy}") if text]
         rows = [rows[0], *why, rows[1], _dim(status.version or "")]
@@ -104,22 +109,23 @@ def _model(status: BackendStatus) -> Content:
     return Content((status.model or "no model") + (f"@{revision}" if revision else ""))
 
 
-def _memory(status: BackendStatus, sample: Sample | None) -> Content:
-    key = f"{status.name}_gpu_memory"
-    measured = sample.get(key) if sample else None
-    claimed = status.claimed_bytes
-    return Content.assemble(
-        ("memory ", "$text-muted"),
-        f"{format_bytes(measured)} measured · {format_bytes(claimed)} claimed",
-    )
+def _memory(status: BackendStatus, sample: Sample | None, width: int) -> Content:
+    measured = format_bytes(sample.get(f"{status.name}_gpu_memory") if sample else None)
+    claimed = format_bytes(status.claimed_bytes)
+    roomy = width >= 44
+    text = f"{measured} measured · {claimed} claimed" if roomy else f"{measured} ({claimed} claimed)"
+    return Content.assemble(("memory  ", "$text-muted"), text)
 
 
-def _latency(name: str, sample: Sample | None) -> Content:
-    p50, p95, probe = (sample.get(f"{name}_{what}") if sample else None for what in ("p50", "p95", "probe"))
-    return Content.assemble(
-        ("ms     ", "$text-muted"),
-        f"p50 {format_number(p50)} · p95 {format_number(p95)} · probe {format_number(probe)}",
-    )
+def _latency(name: str, sample: Sample | None, width: int) -> Content:
+    figures = [
+        Content.assemble(
+            (f"{what} ", "$text-muted"), format_number(sample.get(f"{name}_{what}") if sample else None)
+        )
+        for what in ("p50", "p95", "probe")
+    ]
+    label = ("latency ", "$text-muted") if width >= 44 else ""
+    return Content.assemble(label, joined(figures, "  "), " ms")
 
 
 def _more(status: BackendStatus, sample: Sample | None, now: float) -> list[Content]:
@@ -127,11 +133,11 @@ def _more(status: BackendStatus, sample: Sample | None, now: float) -> list[Cont
     rate = sample.get(f"{status.name}_rate") if sample else None
     host = sample.get(f"{status.name}_rss") if sample else None
     rows = [
-        Content.assemble(("rate   ", "$text-muted"), f"{format_number(rate)} texts/s"),
-        Content.assemble(("host   ", "$text-muted"), f"{format_bytes(host)} in {_processes(status)}"),
+        Content.assemble(("rate    ", "$text-muted"), f"{format_number(rate)} texts/s"),
+        Content.assemble(("host    ", "$text-muted"), f"{format_bytes(host)} in {_processes(status)}"),
     ]
     if status.expires_at is not None:
-        rows.append(Content.assemble(("until  ", "$text-muted"), _expiry(status.expires_at - now)))
+        rows.append(Content.assemble(("until   ", "$text-muted"), _expiry(status.expires_at - now)))
     rows.append(_dim(status.version or ""))
     if status.claimed_source:
         rows.append(_dim(f"claimed: {status.claimed_source}"))

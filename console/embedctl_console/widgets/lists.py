@@ -25,19 +25,20 @@ SEVERITY_SIGNS: Final = {
 """By severity: a sign and its colour."""
 
 
-def here_line(state: ConsoleState) -> Content:
+def here_line(state: ConsoleState, width: int) -> Content:
     """Whether there is a GPU, an Ollama, a model; each with the reason if not."""
-    return joined([_gpu_here(state), _ollama_here(state), _model_here(state)], "   ")
+    roomy = width >= 100
+    return joined([_gpu_here(state, roomy), _ollama_here(state), _model_here(state, roomy)], "   ")
 
 
-def _gpu_here(state: ConsoleState) -> Content:
+def _gpu_here(state: ConsoleState, roomy: bool) -> Content:
     machine = state.status.machine
     if machine is None:
         return _fact("?", "$text-muted", "GPU", "looking…")
     gpu = machine.gpu
     if gpu is None:
         return _fact("○", "$text-warning", "GPU", machine.gpu_absence or "none")
-    pool = " shared with the CPU" if gpu.unified else ""
+    pool = " shared with the CPU" if gpu.unified and roomy else ""
     return _fact("●", "$text-success", "GPU", f"{gpu.name} {format_bytes(gpu.memory_total)}{pool}")
 
 
@@ -52,14 +53,15 @@ def _ollama_here(state: ConsoleState) -> Content:
     return _fact("●", "$text-success", "Ollama", ollama.version or "")
 
 
-def _model_here(state: ConsoleState) -> Content:
+def _model_here(state: ConsoleState, roomy: bool) -> Content:
     model = state.model
     if model is None:
         return _fact("?", "$text-muted", "model", "looking…" if not state.model_note else "not known")
     if model.complete:
-        return _fact("●", "$text-success", "model", f"{model.repo} {format_bytes(model.total_bytes)}")
-    missing = format_bytes(model.missing_bytes)
-    return _fact("○", "$text-warning", "model", f"{model.repo}: {missing} to download")
+        size = f" {format_bytes(model.total_bytes)}" if roomy else ""
+        return _fact("●", "$text-success", "model", f"{model.repo}{size}")
+    words = f"{model.repo}: {format_bytes(model.missing_bytes)} to download" if roomy else "not here"
+    return _fact("○", "$text-warning", "model", words)
 
 
 def _fact(sign: str, style: str, name: str, words: str) -> Content:

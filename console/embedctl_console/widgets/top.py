@@ -27,7 +27,13 @@ class TopBar(Widget):
         height: 2;
         layout: vertical;
         & > #machine { height: 1; padding: 0 1; background: $panel; }
-        & > #screens { height: 1; padding: 0 1; background: $surface; }
+        & > #screens {
+            height: 1;
+            padding: 0 1;
+            background: $surface;
+            link-style: none;
+            link-color: $foreground;
+        }
     }
     """
 
@@ -60,7 +66,8 @@ def machine_line(status: Status, width: int) -> Content:
     if machine is None:
         place = "looking at this machine…"
     else:
-        place = f"{machine.hostname} · {machine.gpu.name if machine.gpu else 'no GPU'}"
+        gpu = machine.gpu.name if machine.gpu else "no GPU"
+        place = f"{machine.hostname} · {gpu}" if width >= 90 or not machine.simulated else gpu
     left = Content.assemble(("embedctl", "bold $primary"), f"  {place}")
     name = status.active
     right = [Content.assemble("active ", (name, f"bold $series-{name}"))]

@@ -17,7 +17,7 @@ _GPU = (
     ("util", "gpu_utilization"),
     ("temp", "gpu_temperature"),
     ("power", "gpu_power"),
-    ("clock", "gpu_sm_clock"),
+    ("", "gpu_sm_clock"),
     ("energy", "gpu_energy"),
     ("throttled", "gpu_throttled"),
 )
@@ -26,9 +26,9 @@ _GPU = (
 def gpu_line(machine: Machine | None, sample: Sample | None, *, reasons: bool) -> Content:
     """The GPU's figures; `n/a` where one is missing, with the reason if there is room for it."""
     if machine is not None and machine.gpu is None:
-        return Content.assemble(("GPU   ", "bold"), (machine.gpu_absence or "none", "$text-muted"))
+        return Content.assemble(("GPU  ", "bold"), (machine.gpu_absence or "none", "$text-muted"))
     if sample is None:
-        return Content.assemble(("GPU   ", "bold"), ("no reading yet", "$text-muted"))
+        return Content.assemble(("GPU  ", "bold"), ("no reading yet", "$text-muted"))
     parts = []
     total = sample.get("gpu_memory_total")
     used = format_bytes(sample.get("gpu_memory_used"))
@@ -36,16 +36,16 @@ def gpu_line(machine: Machine | None, sample: Sample | None, *, reasons: bool) -
     for label, key in _GPU:
         value = sample.get(key)
         if value is None:
-            parts.append(_absent(label, sample.absence(key) if reasons else ""))
+            parts.append(_absent(label or "clock", sample.absence(key) if reasons else ""))
         else:
             parts.append(_figure(label, format_value(value, METRICS[key].unit)))
-    return Content.assemble(("GPU   ", "bold"), joined(parts))
+    return Content.assemble(("GPU  ", "bold"), joined(parts, "  "))
 
 
 def host_line(machine: Machine | None, sample: Sample | None) -> Content:
     """Memory of the host, which on a unified pool is the GPU's too."""
     if sample is None:
-        return Content.assemble(("host  ", "bold"), ("no reading yet", "$text-muted"))
+        return Content.assemble(("host ", "bold"), ("no reading yet", "$text-muted"))
     unified = machine is not None and machine.gpu is not None and machine.gpu.unified
     parts = [
         _figure("available", format_bytes(sample.get("host_memory_available"))),
@@ -54,11 +54,11 @@ def host_line(machine: Machine | None, sample: Sample | None) -> Content:
         _figure("swap", format_bytes(sample.get("host_swap_used"))),
         _figure("pressure", format_value(sample.get("host_pressure_some"), "percent")),
     ]
-    return Content.assemble(("pool  " if unified else "host  ", "bold"), joined(parts))
+    return Content.assemble(("pool " if unified else "host ", "bold"), joined(parts, "  "))
 
 
 def _figure(label: str, value: str) -> Content:
-    return Content.assemble((f"{label} ", "$text-muted"), value)
+    return Content.assemble((f"{label} " if label else "", "$text-muted"), value)
 
 
 def _absent(label: str, reason: str) -> Content:

@@ -1,0 +1,82 @@
+"""Prints the share of one core that an idle Dashboard costs at two samples a second.
+
+Run it by hand: `python tests/console/bench_idle.py [seconds] [width] [height]`. The console draws into a
+terminal of its own, which is read and thrown away; the scripted engine publishes, which is counted too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CHILD = """
+import os, sys, threading, time
+sys.path.insert(0, {root!r})
+import embedctl_console.app as module
+from tests.support.fake_engine import FakeEngine
+
+engine = FakeEngine()
+
+def publish():
+    time.sleep(4.0)  # the start is not idle
+    used, begin = time.process_time(), time.monotonic()
+    while time.monotonic() - begin < {seconds}:
+        time.sleep(0.5)
+        engine.tick(0.5)
+    share = (time.process_time() - used) / (time.monotonic() - begin)
+    with open({report!r}, "w") as file:
+        file.write(f"{{share:.4f}}")
+    os._exit(0)
+
+threading.Thread(target=publish, daemon=True).start()
+module.ConsoleApp(lambda: engine, clock=engine.clock).run()
+"""
+
+
+def idle_share(seconds: float, width: int, height: int, report: Path) -> tuple[float, int]:
+    """Share of a core, and bytes written to the terminal per second."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+    code = CHILD.format(root=str(ROOT), seconds=seconds, report=str(report))
+    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    sizes: list[int] = []
+    started = time.monotonic()
+
+    def drain() -> None:
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:
+                return
+            if time.monotonic() - started > 5.0:
+                sizes.append(len(data))
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    child.wait()
+    thread.join()
+    os.close(ours)
+    return float(report.read_text()), int(sum(sizes) / (time.monotonic() - started - 5.0))
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    given = [int(word) for word in sys.argv[1:]]
+    seconds, width, height = (*given, *(20, 120, 40)[len(given) :])
+    with tempfile.TemporaryDirectory() as folder:
+        share, rate = idle_share(seconds, width, height, Path(folder) / "share")
+    print(f"idle Dashboard at {width}x{height}: {share:.1%} of one core, {rate / 1000:.1f} KB/s out")
