@@ -85,6 +85,8 @@ class HostProbe:
             if key.startswith("host_")
         ]
         limit = container_limit(self._root)
+        if limit is not None and total is not None and limit.limit >= total:
+            limit = None  # a limit beyond the machine's own memory limits nothing
         capabilities.append(
             Capability(
                 "container_memory_limit",
