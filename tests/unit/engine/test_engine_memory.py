@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from embedctl.engine.memory import GIB, LatestSample, held_bytes, room
+from embedctl.records import GpuInfo, Machine, Provenance, Sample
+
+CARD = GpuInfo(0, "Card", "GPU-1", 24 * GIB, "nvmlDeviceGetMemoryInfo", unified=False)
+MACHINE = Machine("m", "Linux", "x86_64", 8, 64 * GIB, "580", "13.0", (CARD,), 0, None)
+UNIFIED = replace(MACHINE, gpus=(replace(CARD, unified=True),))
+VALUES = {
+    "gpu_memory_total": 24.0 * GIB,
+    "gpu_memory_used": 4.0 * GIB,
+    "host_memory_total": 64.0 * GIB,
+    "host_memory_available": 40.0 * GIB,
+}
+SAMPLE = Sample(1.0, VALUES)
+
+
+def test_a_card_of_its_own_has_its_own_room() -> None:
+    found = room(MACHINE, SAMPLE, None)
+    assert (found.available, found.floor, found.used_by_gpu) == (20 * GIB, 3 * GIB, 4 * GIB)
+    assert found.fits(17 * GIB) is True
+    assert found.fits(17 * GIB + 1) is False
+
+
+def test_a_unified_pool_and_a_machine_without_gpu_go_by_what_is_available() -> None:
+    bare = replace(MACHINE, gpus=(), chosen_gpu=None, gpu_absence="no driver")
+    for machine in (UNIFIED, bare, None):
+        found = room(machine, SAMPLE, None)
+        assert (found.available, found.floor) == (40 * GIB, 8 * GIB)
+    assert room(UNIFIED, SAMPLE, 0.5).floor == GIB // 2
+
+
+def test_what_is_not_known_is_neither_room_nor_none() -> None:
+    for machine, sample in ((UNIFIED, None), (MACHINE, Sample(1.0, {}))):
+        found = room(machine, sample, None)
+        assert found.available is None
+        assert found.fits(1) is None
+    assert room(UNIFIED, SAMPLE, None).fits(None) is None
+
+
+def test_a_gpu_of_unknown_kind_is_judged_by_its_own_figures() -> None:
+    unknown = replace(MACHINE, gpus=(replace(CARD, unified=None),))
+    assert room(unknown, SAMPLE, None).available == 20 * GIB
+
+
+def test_memory_that_the_source_frees_counts_when_it_goes_first() -> None:
+    found = room(UNIFIED, SAMPLE, None)
+    assert found.fits(33 * GIB) is False
+    assert found.fits(33 * GIB, freed=GIB) is True
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [
+        ({"native_gpu_memory": 2.0 * GIB, "native_rss": 3.0 * GIB}, 2 * GIB),
+        ({"native_gpu_memory": 0.0, "native_rss": 3.0 * GIB}, 3 * GIB),
+        ({"native_rss": 3.0 * GIB}, 3 * GIB),
+        ({"native_gpu_memory": 0.0, "native_rss": 0.0}, 0),
+        ({}, None),
+    ],
+)
+def test_a_backend_holds_what_its_processes_hold_on_the_gpu_else_on_the_host(
+    values: dict[str, float], held: int | None
+) -> None:
+    assert held_bytes(Sample(1.0, values), "native") == held
+
+
+def test_the_peak_is_the_most_of_the_samples_seen_inside() -> None:
+    latest = LatestSample()
+
+    def put(gib: float | None) -> None:
+        values = {} if gib is None else {"native_gpu_memory": gib * GIB}
+        latest.put(Sample(1.0, values, {"native_gpu_memory": Provenance(source="NVML")}), ())
+
+    put(9.0)
+    put(1.0)
+    with latest.peak("native") as peak:
+        put(3.0)
+        put(None)
+        put(2.0)
+    put(8.0)
+    assert (peak.bytes, peak.source) == (3 * GIB, "NVML")
+
+
+def test_without_a_figure_the_peak_says_why() -> None:
+    latest = LatestSample()
+    with latest.peak("native") as peak:
+        assert peak.bytes is None and "no sample" in peak.source
+        latest.put(Sample(1.0, {}, {"native_gpu_memory": Provenance(absence="hidden in a container")}), ())
+    assert (peak.bytes, peak.source) == (None, "hidden in a container")
+
+
+def test_only_a_sample_taken_from_now_on_counts() -> None:
+    latest = LatestSample()
+    latest.put(SAMPLE, ())
+    assert not latest.wait_until(lambda _: True, 0.0)
+    assert not latest.wait_until(lambda _: True, 10.0, stop=lambda: True)
