@@ -81,9 +81,9 @@ class Peak:
 
     def see(self, sample: Sample) -> None:
         held = held_bytes(sample, self._backend)
-        if held is None:
+        if held is None and self.bytes is None:
             self.source = sample.absence(f"{self._backend}_gpu_memory")
-        elif self.bytes is None or held > self.bytes:
+        elif held is not None and (self.bytes is None or held > self.bytes):
             on_gpu = sample.get(f"{self._backend}_gpu_memory")
             note = sample.provenance.get(f"{self._backend}_{'gpu_memory' if on_gpu else 'rss'}")
             self.bytes = held
