@@ -22,6 +22,8 @@ from embedctl_console.tasks import run_in_thread
 from embedctl_console.themes import DEFAULT_THEME, THEMES, next_theme
 
 if TYPE_CHECKING:
+    from textual import events
+    from textual.geometry import Size
     from textual.screen import Screen
 
     from embedctl.engine import EngineFacade, JobHandle
@@ -124,7 +126,7 @@ class ConsoleApp(App[None]):
         self.screen_change_signal.subscribe(self, self._screen_changed)
         self._bridge.open(self.engine.subscribe)
         await self.switch_mode(SCREENS[0][0])
-        self._guard_size()
+        self._guard_size(self.size)
         self.run_worker(self._load_past(), group="past")
         self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
 
@@ -246,7 +248,7 @@ class ConsoleApp(App[None]):
                 await self.pop_screen()
         else:
             await self.switch_mode(name)
-            self._guard_size()
+            self._guard_size(self.size)
 
     def _focused_backend(self) -> str | None:
         from embedctl_console.widgets.card import BackendCard
@@ -332,13 +334,13 @@ class ConsoleApp(App[None]):
 
     # Size
 
-    def on_resize(self) -> None:
-        self._guard_size()
+    def on_resize(self, event: events.Resize) -> None:
+        self._guard_size(event.size)  # the app's own `size` still is the old one
 
-    def _guard_size(self) -> None:
+    def _guard_size(self, size: Size) -> None:
         from embedctl_console.screens.notices import TooSmallScreen, too_small
 
-        if too_small(self.size) and not isinstance(self.screen, TooSmallScreen):
+        if too_small(size) and not isinstance(self.screen, TooSmallScreen):
             self.push_screen(TooSmallScreen())
 
 

@@ -289,12 +289,12 @@ def model(state: FileState = FileState.VERIFIED, *, partial: Mapping[str, int] |
 
 SWITCH_STEPS: Final = (
     "preflight",
-    "load",
+    "load ollama",
     "canary",
     "agreement",
     "flip",
     "drain",
-    "unload",
+    "unload native",
     "settle",
 )
 
@@ -337,12 +337,12 @@ def switch_steps(done: int, *, running: bool = True) -> tuple[StepRecord, ...]:
     """The first `done` steps of a switch, and the one that runs."""
     details = {
         "preflight": "Ollama 0.13.5 answers, bge-m3 is there, 88.2 GiB available",
-        "load": "1.34 GiB",
+        "load ollama": "1.34 GiB",
         "canary": "12 texts: finite, unit norm, 1,024 dimensions, least cosine 0.99998",
         "agreement": "least cosine native/ollama 0.9991 on 8 texts",
         "flip": "new requests go to ollama",
         "drain": "3 requests ended",
-        "unload": "worker 41207 ended",
+        "unload native": "worker 41207 ended",
         "settle": "2.13 GiB came back",
     }
     memory = (2.55, 3.89, 3.94, 3.94, 3.94, 3.91, 1.83, 1.76)

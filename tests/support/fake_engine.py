@@ -114,7 +114,7 @@ class FakeJob:
 
     def cancelled(self) -> None:
         """End as a job does that saw the wish to stop."""
-        self._end(state=JobState.CANCELLED, failure=Failure("Cancelled"))
+        self._end(state=JobState.CANCELLED)
 
     def cancel(self) -> None:
         """Note the wish and, unless the engine is told to be slow about it, end."""
@@ -291,21 +291,23 @@ class FakeEngine:
             self._ready(backend)
             return canned.load_report(backend)
 
-        job = self._start("load", f"load {backend}", done)
+        job = self._start("load", f"Load {backend}", done)
         if self.job_mode == "manual":
             self.set_backend(replace(self.backends[backend], state=BackendState.LOADING, detail=""))
         return job
 
     def unload(self, backend: str) -> FakeJob:
         self._called("unload", backend)
-        return self._start("unload", f"unload {backend}", lambda: self._unloaded(backend))
+        return self._start("unload", f"Unload {backend}", lambda: self._unloaded(backend))
 
     def plan_switch(self, target: str, *, keep_both: bool | None = None) -> SwitchPlan:
         self._called("plan_switch", target, keep_both)
         keep = not self.settings.engine.unload_after_switch if keep_both is None else keep_both
         loaded = self.backends[target].state is BackendState.READY
         plan = self.plan or canned.switch_plan(self.active, target, target_loaded=loaded)
-        steps = tuple(step for step in plan.steps if not (keep and step in ("drain", "unload", "settle")))
+        steps = tuple(
+            step for step in plan.steps if not (keep and step.startswith(("drain", "unload", "settle")))
+        )
         return replace(plan, unloads_source=not keep, steps=steps)
 
     def switch(self, target: str, *, keep_both: bool | None = None) -> FakeJob:
@@ -319,7 +321,7 @@ class FakeEngine:
                 self._unloaded(source)
             return canned.switch_report(source, target)
 
-        return self._start("switch", f"switch {source} → {target}", done)
+        return self._start("switch", f"Switch to {target}", done)
 
     def model(self, *, online: bool = True) -> ModelStatus:
         self._called("model", online)
@@ -327,7 +329,7 @@ class FakeEngine:
 
     def download(self) -> FakeJob:
         self._called("download")
-        return self._start("download", f"download {self.model_status.repo}", self._downloaded)
+        return self._start("download", f"Download {self.model_status.repo}", self._downloaded)
 
     def pull(self) -> FakeJob:
         self._called("pull")
@@ -336,11 +338,11 @@ class FakeEngine:
             self.set_backend(canned.ollama(BackendState.UNLOADED))
             return None
 
-        return self._start("pull", "pull bge-m3 into Ollama", done)
+        return self._start("pull", "Pull bge-m3 into Ollama", done)
 
     def verify(self) -> FakeJob:
         self._called("verify")
-        return self._start("verify", f"verify {self.model_status.repo}", self._downloaded)
+        return self._start("verify", f"Verify {self.model_status.repo}", self._downloaded)
 
     def remove_model(self) -> FakeJob:
         self._called("remove_model")
@@ -350,7 +352,7 @@ class FakeEngine:
             self.model_status = canned.model(FileState.MISSING)
             return freed
 
-        return self._start("remove", f"remove {self.model_status.repo}", done)
+        return self._start("remove", f"Remove {self.model_status.repo}", done)
 
     def benchmark(
         self, *, backends: Sequence[str] | None = None, preset: str = "quick", title: str = ""
@@ -363,7 +365,7 @@ class FakeEngine:
             self.stored_runs[run_id] = run
             return run
 
-        return self._start("benchmark", f"{preset} benchmark", done)
+        return self._start("benchmark", f"Benchmark {preset}", done)
 
     def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
         self._called("runs", limit)

@@ -45,10 +45,14 @@ class BenchmarksScreen(ConsoleScreen):
         """Ids of at most two runs, in the order marked."""
         self._measuring = False
         self._columns: list[tuple[str, int]] = []
+        self._problem: EmbedctlError | None = None
+        """Why the list could not be read, if it could not."""
 
     def compose_body(self) -> ComposeResult:
         yield Text(id="about")
         yield DataTable[Content](id="runs", cursor_type="row")
+        with VerticalScroll(id="preview", can_focus=False):
+            yield Text(id="preview-text")
 
     def on_mount(self) -> None:
         room = self.app.size.width - sum(width + 2 for _, width in _COLUMNS) - 2
@@ -79,8 +83,10 @@ class BenchmarksScreen(ConsoleScreen):
         try:
             self._runs = await run_in_thread(self.console.engine.runs)
         except EmbedctlError as error:
-            self.console.report(error)
+            self._problem = error
+            self._show_about()
             return
+        self._problem = None
         known = {run.id for run in self._runs}
         self._marked = [run_id for run_id in self._marked if run_id in known]
         table = self._table
@@ -91,10 +97,15 @@ class BenchmarksScreen(ConsoleScreen):
             table.add_row(*(cells[key] for key, _ in self._columns), key=str(run.id))
         table.move_cursor(row=row)
         table.display = bool(self._runs)
+        self.query_one("#preview").display = bool(self._runs)
         self._show_about()
 
     def _show_about(self) -> None:
-        self.query_one("#about", Text).show(list_text(self._runs, self._marked, measuring=self._measuring))
+        if self._problem is not None:
+            text = Content.assemble(("✗ ", "$text-error"), str(self._problem))
+        else:
+            text = list_text(self._runs, self._marked, measuring=self._measuring)
+        self.query_one("#about", Text).show(text)
 
     def _under_cursor(self) -> int | None:
         row = self._table.cursor_row
@@ -122,6 +133,20 @@ class BenchmarksScreen(ConsoleScreen):
             self._table.update_cell(str(run.id), "mark", cells["mark"])
         self._show_about()
         self.refresh_bindings()
+
+    @on(DataTable.RowHighlighted)
+    def _row_highlighted(self) -> None:
+        """A tall screen shows the run under the cursor below the list."""
+        run_id = self._under_cursor()
+        if run_id is not None and not self.has_class("-short"):
+            self.run_worker(self._preview(run_id), group="preview", exclusive=True)
+
+    async def _preview(self, run_id: int) -> None:
+        try:
+            text = run_text(await run_in_thread(self.console.engine.run, run_id))
+        except EmbedctlError as error:
+            text = Content(str(error))
+        self.query_one("#preview-text", Text).show(text)
 
     @on(DataTable.RowSelected)
     def _row_selected(self) -> None:

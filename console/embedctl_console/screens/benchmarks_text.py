@@ -45,7 +45,10 @@ def list_text(runs: Sequence[RunSummary], marked: Sequence[int], *, measuring: b
         return Content.assemble(f"Runs {a} and {b} are marked: ", ("c", _KEY), " lays them side by side.")
     if marked:
         return Content(f"Run {marked[0]} is marked; mark one more to compare.")
-    return Content(f"{len(runs)} runs" if len(runs) > 1 else "1 run")
+    count = f"{len(runs)} runs" if len(runs) > 1 else "1 run"
+    return Content.assemble(
+        f"{count} · ", ("enter", _KEY), " opens one · ", ("space", _KEY), " marks two to compare"
+    )
 
 
 def run_cells(run: RunSummary, *, marked: bool) -> dict[str, Content]:

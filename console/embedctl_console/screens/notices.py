@@ -119,7 +119,15 @@ class TooSmallScreen(ModalScreen[None]):
         yield Static(id="too-small")
 
     def on_resize(self) -> None:
+        self._look()
+
+    def on_screen_resume(self) -> None:
+        self._look()
+
+    def _look(self) -> None:
         size = self.app.size
+        if not self.is_current:
+            return
         if not too_small(size):
             self.dismiss()
             return

@@ -66,22 +66,23 @@ def run_text(job: JobUpdate, planned: Sequence[str], width: int) -> Content:
     """Each step with its time and the GPU memory after it, and at the end how it went."""
     known = [step.name for step in job.steps]
     waiting = [name for name in planned if name not in known] if job.state is JobState.RUNNING else []
-    rows = [_step(step, width) for step in job.steps]
-    rows += [_step_row("waiting", name, "", "") for name in waiting]
+    room = max((len(name) for name in (*known, *waiting)), default=0)
+    rows = [_step(step, room, width) for step in job.steps]
+    rows += [_step_row("waiting", name.ljust(room), "", "") for name in waiting]
     return Content("\n").join([*rows, *_end(job)])
 
 
-def _step(step: StepRecord, width: int) -> Content:
+def _step(step: StepRecord, room: int, width: int) -> Content:
     memory = format_bytes(step.gpu_memory) if step.gpu_memory is not None else ""
     seconds = format_duration(step.seconds) if step.seconds is not None else ""
-    row = _step_row(step.state, step.name, seconds, memory)
+    row = _step_row(step.state, step.name.ljust(room), seconds, memory)
     return hanging(row, step.detail, width, "$text-muted") if step.detail else row
 
 
 def _step_row(state: str, name: str, seconds: str, memory: str) -> Content:
     sign, style = _SIGNS[state]
     named = "$text-muted" if state == "waiting" else "bold"
-    return Content.assemble((f"{sign} ", style), (f"{name:<10}", named), f"{seconds:>7} {memory:>9}  ")
+    return Content.assemble((f"{sign} ", style), (name, named), f"{seconds:>7} {memory:>9}  ")
 
 
 def _end(job: JobUpdate) -> list[Content]:

@@ -1,0 +1,332 @@
+"""What the console computes without a screen: state, recent samples, next step, keys, text, the bridge."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from textual.content import Content
+
+from embedctl.events import ActiveChanged, BackendChanged, EventRecorded, JobChanged, Message, SampleTaken
+from embedctl.records import BackendState, Event, FileState, JobState, JobUpdate
+from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS, actions_of, is_available, key_name
+from embedctl_console.bridge import Bridge
+from embedctl_console.next_step import next_step
+from embedctl_console.recent import SPAN, RecentSamples
+from embedctl_console.state import ConsoleState, Topic
+from embedctl_console.themes import THEMES, next_theme
+from embedctl_console.widgets.bottom import job_line
+from embedctl_console.widgets.card import card_text
+from embedctl_console.widgets.lists import event_lines, here_line
+from embedctl_console.widgets.text import bar, changed_regions, spread
+from embedctl_console.widgets.top import machine_line
+from embedctl_console.widgets.vitals import gpu_line
+from tests.support import canned
+from tests.support.canned import GIB, NOW
+from tests.support.fake_engine import FakeEngine, fresh_engine
+
+UNLOADED, MISSING, FAILED = BackendState.UNLOADED, BackendState.MODEL_MISSING, BackendState.FAILED
+
+
+def state_of(engine: FakeEngine) -> ConsoleState:
+    return ConsoleState(engine.status(), model=engine.model_status)
+
+
+def job(job_id: int = 1, kind: str = "load", state: JobState = JobState.RUNNING) -> JobUpdate:
+    return JobUpdate(job_id, kind, f"{kind} it", state, "starting", NOW)
+
+
+class TestState:
+    def test_a_message_says_what_it_changed(self) -> None:
+        state = state_of(FakeEngine())
+        assert state.apply(SampleTaken(canned.sample(), ())) is Topic.SAMPLE
+        assert state.apply(ActiveChanged("ollama")) is Topic.BACKENDS
+        assert state.status.active == "ollama"
+
+    def test_a_backend_replaces_its_own_status_only(self) -> None:
+        state = state_of(FakeEngine())
+        state.apply(BackendChanged(canned.ollama(BackendState.UNAVAILABLE)))
+        assert [status.state for status in state.status.backends] == [
+            BackendState.READY,
+            BackendState.UNAVAILABLE,
+        ]
+
+    def test_an_ended_job_is_remembered_until_one_of_its_kind_starts(self) -> None:
+        state = state_of(FakeEngine())
+        state.apply(JobChanged(job()))
+        assert state.running("load") is not None
+        state.apply(JobChanged(job(state=JobState.DONE)))
+        assert state.running() is None
+        assert state.ended["load"].job_id == 1
+        state.apply(JobChanged(job(2)))
+        assert "load" not in state.ended
+
+    def test_stored_events_come_after_those_heard_and_none_twice(self) -> None:
+        state = state_of(FakeEngine())
+        heard, both = Event(NOW, "note", "new"), Event(NOW - 1, "note", "both")
+        state.apply_all([EventRecorded(both), EventRecorded(heard)])
+        state.take_stored_events([replace(both, id=5), Event(NOW - 9, "start", "old", id=4)])
+        assert [event.title for event in state.events] == ["new", "both", "old"]
+
+
+class TestRecentSamples:
+    def test_it_keeps_a_quarter_of_an_hour(self) -> None:
+        recent = RecentSamples()
+        for second in range(2000):
+            recent.add(canned.sample(NOW + second))
+        at = recent.series("native_p50").at
+        assert at[-1] == NOW + 1999
+        assert at[-1] - at[0] == SPAN
+
+    def test_an_absent_figure_leaves_no_reading(self) -> None:
+        recent = RecentSamples()
+        recent.add(canned.sample(NOW, native=False))
+        assert len(recent.series("native_p50")) == 0
+        assert len(recent.series("ollama_p50")) == 1
+
+    def test_recorded_time_comes_before_what_was_heard_since(self) -> None:
+        recent = RecentSamples()
+        recent.add(canned.sample(NOW - 5))
+        recent.preload(canned.history(NOW - 900, NOW, points=900))
+        at = recent.series("gpu_memory_used").at
+        assert np.all(np.diff(at) > 0)
+        assert at[-1] == NOW - 5
+        assert len(recent.series("host_memory_used")) == len(at)
+
+
+class TestNextStep:
+    @pytest.mark.parametrize(
+        ("native", "ollama", "active", "key"),
+        [
+            (MISSING, BackendState.UNAVAILABLE, "native", "d"),
+            (MISSING, UNLOADED, "native", "s"),
+            (UNLOADED, BackendState.UNAVAILABLE, "native", "l"),
+            (FAILED, BackendState.READY, "ollama", "l"),
+            (UNLOADED, BackendState.READY, "native", "s"),
+            (BackendState.READY, UNLOADED, "native", "b"),
+            (BackendState.READY, BackendState.UNAVAILABLE, "native", "b"),
+            (BackendState.UNAVAILABLE, MISSING, "native", "2"),
+            (BackendState.UNAVAILABLE, BackendState.UNAVAILABLE, "native", "5"),
+        ],
+    )
+    def test_the_key_leads_on(
+        self, native: BackendState, ollama: BackendState, active: str, key: str
+    ) -> None:
+        engine = FakeEngine(native=canned.native(native), ollama=canned.ollama(ollama), active=active)
+        assert next_step(state_of(engine)).key == key
+
+    def test_the_download_is_named_with_its_size(self) -> None:
+        assert "BAAI/bge-m3, 2.14 GiB" in next_step(state_of(fresh_engine())).text
+
+    def test_what_runs_comes_first(self) -> None:
+        state = state_of(fresh_engine())
+        state.apply(JobChanged(job(kind="download")))
+        assert next_step(state).key == "x"
+
+    def test_after_a_benchmark_its_run_is_next(self) -> None:
+        state = state_of(FakeEngine())
+        state.apply(JobChanged(job(kind="benchmark", state=JobState.DONE)))
+        assert next_step(state).key == "3"
+
+
+class TestActions:
+    @pytest.mark.parametrize("where", [EVERYWHERE, *(name for name, _ in SCREENS)])
+    def test_no_key_means_two_things_on_one_screen(self, where: str) -> None:
+        keys = Counter(key for action in actions_of(where) for key in action.key.split(","))
+        assert [key for key, times in keys.items() if times > 1] == []
+
+    def test_binding_ids_are_unique(self) -> None:
+        ids = [action.binding().id for action in ACTIONS]
+        assert len(set(ids)) == len(ids)
+
+    def test_before_the_engine_is_open_one_can_only_quit_and_look(self) -> None:
+        assert is_available(EVERYWHERE, "quit", None)
+        assert not is_available(EVERYWHERE, "load", None)
+
+    def test_actions_depend_on_what_is_there(self) -> None:
+        fresh, loaded = state_of(fresh_engine()), state_of(FakeEngine())
+        assert is_available("models", "download", fresh)
+        assert not is_available("models", "download", loaded)
+        assert is_available("models", "verify", loaded)
+        assert not is_available("models", "verify", fresh)
+        assert not is_available(EVERYWHERE, "cancel", loaded)
+
+    @pytest.mark.parametrize(("key", "shown"), [("question_mark", "?"), ("ctrl+c", "ctrl+c"), ("+", "+")])
+    def test_keys_are_printed_as_they_stand_on_the_keyboard(self, key: str, shown: str) -> None:
+        assert key_name(key) == shown
+
+
+class TestBridge:
+    async def test_what_is_superseded_is_delivered_once(self) -> None:
+        got: list[tuple[Message, ...]] = []
+        put, bridge = await opened(got)
+        event = EventRecorded(Event(NOW, "note", "a"))
+        for message in (
+            SampleTaken(canned.sample(NOW), ()),
+            event,
+            JobChanged(job(1)),
+            JobChanged(job(2)),
+            SampleTaken(canned.sample(NOW + 1), ()),
+            JobChanged(job(1, state=JobState.DONE)),
+            EventRecorded(Event(NOW, "note", "b")),
+        ):
+            put(message)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        (messages,) = got
+        samples = [m.sample.at for m in messages if isinstance(m, SampleTaken)]
+        jobs = [(m.update.job_id, m.update.state) for m in messages if isinstance(m, JobChanged)]
+        titles = [m.event.title for m in messages if isinstance(m, EventRecorded)]
+        assert samples == [NOW + 1]
+        assert jobs == [(2, JobState.RUNNING), (1, JobState.DONE)]
+        assert titles == ["a", "b"]
+        bridge.close()
+
+    async def test_nothing_is_lost_between_many_threads(self) -> None:
+        got: list[tuple[Message, ...]] = []
+        put, bridge = await opened(got)
+
+        def publish(thread: int) -> None:
+            for i in range(50):
+                put(EventRecorded(Event(NOW, "note", f"{thread}-{i}")))
+
+        threads = [threading.Thread(target=publish, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        await asyncio.to_thread(lambda: [thread.join() for thread in threads])
+        for _ in range(3):
+            await asyncio.sleep(0)
+        titles = [m.event.title for batch in got for m in batch if isinstance(m, EventRecorded)]
+        assert sorted(titles) == sorted(f"{t}-{i}" for t in range(8) for i in range(50))
+        bridge.close()
+
+    async def test_a_closed_bridge_delivers_nothing_and_is_unsubscribed(self) -> None:
+        engine, got = FakeEngine(), list[tuple[Message, ...]]()
+        bridge = Bridge(got.append, interval=0.0)
+        bridge.open(engine.subscribe)
+        assert engine.subscribers == 1
+        engine.tick()
+        bridge.close()
+        engine.tick()
+        await asyncio.sleep(0)
+        assert got == []
+        assert engine.subscribers == 0
+
+    async def test_a_burst_waits_for_the_interval(self) -> None:
+        got: list[tuple[Message, ...]] = []
+        put, bridge = await opened(got, interval=3600.0)
+        put(ActiveChanged("native"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        put(ActiveChanged("ollama"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert got == [(ActiveChanged("native"),)]
+        bridge.close()
+
+
+async def opened(
+    got: list[tuple[Message, ...]], interval: float = 0.0
+) -> tuple[Callable[[Message], None], Bridge]:
+    bridge = Bridge(got.append, interval=interval)
+    bridge.open(lambda _: lambda: None)
+    return bridge.put, bridge
+
+
+class TestText:
+    def test_only_the_cells_that_differ_are_repainted(self) -> None:
+        before, after = Content("same\np50 24.1 ms"), Content("same\np50 25.1 ms")
+        (region,) = changed_regions(before, after, 40)
+        assert (region.x, region.y, region.width) == (5, 1, 6)
+
+    def test_a_change_of_colour_alone_is_repainted_too(self) -> None:
+        before, after = Content.assemble(("●", "red"), " x"), Content.assemble(("●", "green"), " x")
+        assert changed_regions(before, after, 40)[0].x == 0
+
+    def test_wrapped_lines_are_not_confined(self) -> None:
+        assert changed_regions(Content("a" * 50), Content("b" * 50), 40) == ()
+
+    @pytest.mark.parametrize(
+        ("share", "full"), [(None, 0), (0.0, 0), (0.5, 5), (0.999, 9), (1.0, 10), (7.0, 10)]
+    )
+    def test_a_bar_is_full_only_when_done(self, share: float | None, full: int) -> None:
+        assert bar(share, 10).plain.count("━") == full
+        assert bar(share, 10).cell_length == 10
+
+    def test_the_left_side_yields_when_a_line_is_too_short(self) -> None:
+        line = spread(Content("a long name"), Content("right"), 12).plain
+        assert len(line) == 12
+        assert line.endswith("right")
+
+
+class TestWords:
+    def test_unknown_memory_is_not_zero(self) -> None:
+        sample = canned.sample(native=False)
+        text = card_text(canned.native(claimed_bytes=None), sample, now=NOW, lines=9).plain
+        assert "n/a measured · n/a claimed" in text
+
+    def test_claimed_stands_beside_measured(self) -> None:
+        text = card_text(canned.native(), canned.sample(), now=NOW, lines=9).plain
+        assert "1.68 GiB claimed" in text
+        assert "measured" in text
+
+    def test_a_failed_backend_says_why_and_what_to_do(self) -> None:
+        text = card_text(canned.native(FAILED), None, now=NOW, lines=4).plain
+        assert "signal 9" in text
+        assert "→ free memory" in text
+
+    def test_a_missing_figure_has_its_reason(self) -> None:
+        line = gpu_line(canned.gb10(), canned.sample(), reasons=True).plain
+        assert "throttled n/a (reads 0 even while power-capped on this GPU)" in line
+
+    def test_without_a_gpu_the_reason_is_given(self) -> None:
+        assert (
+            "no NVIDIA driver" in gpu_line(canned.without_gpu(), canned.sample(gpu=False), reasons=True).plain
+        )
+
+    def test_what_is_here(self) -> None:
+        line = here_line(state_of(fresh_engine(machine=canned.without_gpu())), 120).plain
+        assert "GPU no NVIDIA driver" in line
+        assert "Ollama not there" in line
+        assert "2.14 GiB to download" in line
+
+    @pytest.mark.parametrize("width", [58, 78, 118])
+    def test_the_demo_says_so_at_every_width(self, width: int) -> None:
+        line = machine_line(FakeEngine(demo=True).status(), width)
+        assert "SIMULATED GB10 · demo" in line.plain
+        assert line.cell_length <= width
+
+    def test_a_job_line_has_rate_and_time_left_and_fits(self) -> None:
+        update = replace(job(kind="download"), done=GIB, total=2 * GIB, unit="bytes", rate=1e8, eta=10.7)
+        line = job_line(update, 78)
+        assert "1.00 GiB of 2.00 GiB · 95.4 MiB/s · 11 s left" in line.plain
+        assert line.cell_length <= 78
+
+    def test_no_events_is_said(self) -> None:
+        assert event_lines([], 5, now=NOW).plain == "Nothing happened yet."
+
+
+def test_every_theme_has_every_series_colour() -> None:
+    names = [set(theme.variables) for theme in THEMES]
+    assert all(own - {"text-muted"} == names[0] - {"text-muted"} for own in names)
+
+
+def test_themes_go_in_a_circle() -> None:
+    name = THEMES[0].name
+    for _ in THEMES:
+        name = next_theme(name)
+    assert name == THEMES[0].name
+    assert next_theme("nord") == THEMES[0].name
+
+
+def test_a_partial_file_makes_the_download_resume() -> None:
+    from embedctl_console.screens.models_text import outcome_text
+
+    model = canned.model(FileState.MISSING, partial={"pytorch_model.bin": GIB})
+    state = state_of(fresh_engine(model=model))
+    assert "goes on with the download of 1.14 GiB" in outcome_text(state).plain

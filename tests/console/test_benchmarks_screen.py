@@ -1,0 +1,76 @@
+"""The Benchmarks screens: the list, a run, two runs side by side."""
+
+from __future__ import annotations
+
+from embedctl.errors import StoreCorruptError
+from tests.support.console import press, running, screen_text, settle
+from tests.support.fake_engine import FakeEngine, fresh_engine
+
+
+async def test_an_empty_list_says_how_to_begin() -> None:
+    async with running(fresh_engine(), (80, 24)) as pilot:
+        await press(pilot, "3")
+        assert "b measures both backends" in screen_text(pilot)
+
+
+async def test_a_benchmark_shows_its_progress_and_lands_in_the_list() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        await press(pilot, "b")
+        assert pilot.app.current_mode == "benchmarks"
+        engine.job("benchmark").progress("batch of 32", done=20, total=80, rate=4.0, eta=15.0)
+        await settle(pilot)
+        assert "20 of 80 requests · 4.00 requests/s · 15 s left" in screen_text(pilot)
+        assert "  8  2026-03-04 12:00" not in screen_text(pilot)
+        engine.job("benchmark").finish()
+        await settle(pilot)
+        assert "  8  2026-03-04 12:00" in screen_text(pilot)
+
+
+async def test_enter_opens_a_run_and_escape_comes_back() -> None:
+    async with running(FakeEngine()) as pilot:
+        await press(pilot, "3", "enter")
+        text = screen_text(pilot)
+        assert "Run 7" in text
+        assert "1,285*" in text
+        assert "* p95: n too small" in text
+        assert "3.92×  3.68–4.19" in text
+        assert "▲ faster" in text
+        assert "? undecided" in text
+        await press(pilot, "escape")
+        assert "3 runs" in screen_text(pilot)
+
+
+async def test_two_marked_runs_are_laid_side_by_side() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        await press(pilot, "3", "c")
+        assert [call for call in engine.calls if call[0] == "compare_runs"] == []
+        await press(pilot, "space", "down", "space", "c")
+        assert ("compare_runs", 6, 7) in engine.calls
+        text = screen_text(pilot)
+        assert "0.62▲" in text
+        assert "native dtype: float32 → float16" in text
+
+
+async def test_a_third_mark_drops_the_first() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        await press(pilot, "3", "space", "down", "space", "down", "space", "c")
+        assert ("compare_runs", 3, 6) in engine.calls
+
+
+async def test_the_key_of_the_screen_leads_back_to_the_list() -> None:
+    async with running(FakeEngine()) as pilot:
+        await press(pilot, "3", "enter", "1", "3")
+        assert "Run 7 ·" in screen_text(pilot)
+        await press(pilot, "3")
+        assert "3 runs" in screen_text(pilot)
+
+
+async def test_a_store_that_cannot_be_read_is_told() -> None:
+    engine = FakeEngine()
+    engine.errors["runs"] = StoreCorruptError("The history is damaged", remedy="move it away")
+    async with running(engine) as pilot:
+        await press(pilot, "3")
+        assert "The history is damaged" in screen_text(pilot)

@@ -1,0 +1,124 @@
+"""The Dashboard under a person's hands."""
+
+from __future__ import annotations
+
+import pytest
+
+from embedctl.records import BackendState, Event
+from embedctl_console.widgets.card import BackendCard
+from embedctl_console.widgets.chart import TimeSeriesChart
+from tests.support import canned
+from tests.support.canned import NOW
+from tests.support.console import press, running, screen_text, settle
+from tests.support.fake_engine import FakeEngine, fresh_engine
+
+
+async def test_a_fresh_machine_is_told_what_is_here_and_what_to_press() -> None:
+    async with running(fresh_engine(), (80, 24)) as pilot:
+        text = screen_text(pilot)
+        assert "▶ d shows what there is to download" in text
+        assert "model missing" in text
+        assert "unavailable" in text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)])
+async def test_the_essentials_are_there_at_every_size(size: tuple[int, int]) -> None:
+    async with running(FakeEngine(), size) as pilot:
+        text = screen_text(pilot)
+        for words in ("active native", "1.68 GiB claimed", "p50", "GPU memory", "LIVE", "q Quit"):
+            assert words in text
+
+
+async def test_figures_move_with_the_samples() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        before = screen_text(pilot)
+        for _ in range(20):
+            engine.tick(5.0)
+            await pilot.pause()
+        await settle(pilot)
+        assert screen_text(pilot) != before
+        chart = pilot.app.screen.query_one("#memory", TimeSeriesChart)
+        assert chart._series[0].series.at[-1] == NOW + 100
+
+
+async def test_load_and_unload_are_about_the_focused_card() -> None:
+    unloaded = BackendState.UNLOADED
+    engine = FakeEngine(native=canned.native(unloaded), ollama=canned.ollama(unloaded))
+    async with running(engine) as pilot:
+        assert isinstance(pilot.app.focused, BackendCard)
+        await press(pilot, "tab", "l")
+        assert ("load", "ollama") in engine.calls
+        engine.job("load").finish()
+        await settle(pilot)
+        await press(pilot, "u")
+        assert ("unload", "ollama") in engine.calls
+
+
+async def test_unload_of_a_backend_that_is_not_loaded_only_says_so() -> None:
+    engine = FakeEngine(native=canned.native(BackendState.UNLOADED))
+    async with running(engine) as pilot:
+        await press(pilot, "u")
+        assert [call for call in engine.calls if call[0] == "unload"] == []
+        assert "native is not loaded" in next(iter(pilot.app._notifications)).message
+
+
+async def test_a_small_screen_shows_one_chart_and_m_the_other() -> None:
+    async with running(FakeEngine(), (80, 24)) as pilot:
+        assert "GPU memory" in screen_text(pilot)
+        await press(pilot, "m")
+        assert "Latency" in screen_text(pilot)
+        assert "GPU memory" not in screen_text(pilot)
+        await press(pilot, "m")
+        assert "GPU memory" in screen_text(pilot)
+
+
+async def test_a_wide_screen_shows_both_charts_until_one_is_chosen() -> None:
+    async with running(FakeEngine(), (160, 48)) as pilot:
+        shown = []
+        for _ in range(3):
+            text = screen_text(pilot)
+            shown.append(("GPU memory" in text, "Latency" in text))
+            await press(pilot, "m")
+        assert shown == [(True, True), (True, False), (False, True)]
+
+
+async def test_the_active_backend_is_marked_where_it_is() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        engine.set_active("ollama")
+        await settle(pilot)
+        subtitles = {card.backend: card.border_subtitle for card in pilot.app.screen.query(BackendCard)}
+        assert subtitles == {"native": "", "ollama": "◆ active"}
+        assert "active ollama" in screen_text(pilot)
+
+
+async def test_without_a_gpu_the_host_is_charted() -> None:
+    async with running(FakeEngine(machine=canned.without_gpu())) as pilot:
+        text = screen_text(pilot)
+        assert "Host memory (no GPU)" in text
+        assert "no NVIDIA driver" in text
+
+
+async def test_events_appear_as_they_are_recorded() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        engine.record(Event(engine.now, "throttling", "the GPU is slowed down by heat"))
+        await settle(pilot)
+        assert "the GPU is slowed down by heat" in screen_text(pilot)
+
+
+async def test_d_leads_to_models() -> None:
+    async with running(fresh_engine()) as pilot:
+        await press(pilot, "d")
+        assert pilot.app.current_mode == "models"
+
+
+async def test_a_hidden_dashboard_catches_up_when_it_comes_back() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        await press(pilot, "5")
+        engine.set_backend(canned.native(BackendState.FAILED))
+        await settle(pilot)
+        await press(pilot, "1")
+        assert "signal 9" in screen_text(pilot)

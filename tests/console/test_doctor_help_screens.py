@@ -1,0 +1,63 @@
+"""Doctor and Help."""
+
+from __future__ import annotations
+
+from embedctl.errors import EmbedctlError
+from embedctl.records import Finding, Severity
+from embedctl_console.actions import ACTIONS
+from embedctl_console.screens.doctor import findings_text, verdict_text
+from embedctl_console.widgets.text import Text
+from tests.support import canned
+from tests.support.console import press, running, screen_text, settle
+from tests.support.fake_engine import FakeEngine
+
+
+def test_the_worst_finding_comes_first_with_its_remedy_and_in_words() -> None:
+    lines = findings_text(canned.findings()).plain.splitlines()
+    assert lines[0].startswith("✗ ERROR")
+    assert lines[2].strip().startswith("→ export TRITON_PTXAS_PATH")
+    assert lines[-2].startswith("✓ OK")
+
+
+def test_the_verdict_counts_each_severity() -> None:
+    assert verdict_text(canned.findings()).plain == "✗ 1 error   ! 1 warning   · 1 info   ✓ 3 ok"
+    fine = [Finding("python", "Python", Severity.OK, "")]
+    assert verdict_text(fine).plain == "✓ Nothing to worry about. 1 checks"
+
+
+async def test_the_checks_run_when_shown_and_again_on_request() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        assert ("doctor",) not in engine.calls
+        await press(pilot, "5")
+        assert "ptxas does not know sm_121a" in screen_text(pilot)
+        engine.findings = ()
+        await press(pilot, "r")
+        assert "ptxas" not in screen_text(pilot)
+        assert engine.calls.count(("doctor",)) == 2
+
+
+async def test_checks_that_fail_altogether_are_told() -> None:
+    engine = FakeEngine()
+    engine.errors["doctor"] = EmbedctlError("It could not look")
+    async with running(engine) as pilot:
+        await press(pilot, "5")
+        await settle(pilot)
+        assert "could not be carried out" in screen_text(pilot)
+
+
+async def test_help_has_every_action_word_and_place() -> None:
+    async with running(FakeEngine()) as pilot:
+        await press(pilot, "question_mark")
+        assert pilot.app.current_mode == "help"
+        text = pilot.app.screen.query_one("#help", Text)._shown
+        assert text is not None
+        for action in ACTIONS:
+            assert action.help in text.plain
+        for words in (
+            "measured",
+            "canary",
+            "/home/ada/.local/share/embedctl/data/history.db",
+            "of the file last exported",
+        ):
+            assert words in text.plain
