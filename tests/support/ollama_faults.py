@@ -39,8 +39,10 @@ class MadeUpRunner:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.closed = False
+        self.embedded: list[str] = []
 
     def embed(self, text: str) -> Embedded:
+        self.embedded.append(text)
         words = text.split()
         kept = words[: self.limit - 2]
         return Embedded(made_up_vector(" ".join(kept)), len(kept) + 2, len(kept) < len(words))

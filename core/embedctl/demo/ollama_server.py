@@ -115,9 +115,12 @@ class OllamaApi:
         with self.scheduler.lease(options, keep_alive) as lease:
             if not texts:
                 return Reply(200, {"model": body["model"], "embeddings": []})
-            results = [lease.embed(text) for text in texts]
-        if body.get("truncate") is False and any(result.truncated for result in results):
-            return _error(400, "the input length exceeds the context length")
+            results = []
+            for text in texts:
+                results.append(lease.embed(text))
+                # The rest is not embedded in vain.
+                if results[-1].truncated and body.get("truncate") is False:
+                    return _error(400, "the input length exceeds the context length")
         try:
             vectors = [_unit(result.vector, int(body.get("dimensions") or 0)) for result in results]
         except ValueError as error:

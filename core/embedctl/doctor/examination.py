@@ -51,6 +51,7 @@ def examine(
 
 
 def _store(status: Status, path: Path) -> Finding:
-    size = path.stat().st_size if path.is_file() else 0
+    files = (path, path.with_name(f"{path.name}-wal"))
+    size = sum(file.stat().st_size for file in files if file.is_file())
     who = "this process records" if status.recording else "this process does not record"
     return Finding("history", str(path), Severity.OK, f"{size / 1024**2:.1f} MiB; {who}")

@@ -112,7 +112,8 @@ def run_benchmark(
     """
     if preset not in PRESETS:
         raise UsageError(f"There is no preset {preset!r}", why=f"the presets are {', '.join(PRESETS)}")
-    workload = workload or built_in()
+    fingerprints = tuple(target.fingerprint() for target in targets)
+    workload, left_out = _that_fit(workload or built_in(), fingerprints, count_tokens)
     order = random.Random(seed)  # the order of blocks, no secret
     started_at, started = clock(), timer()
     measurements: list[Measurement] = []
@@ -134,11 +135,27 @@ def run_benchmark(
         backends=tuple(target.name for target in targets),
         measurements=tuple(measurements),
         comparisons=tuple(comparisons),
-        fingerprints=tuple(target.fingerprint() for target in targets),
+        fingerprints=fingerprints,
         workload=workload.label,
-        notes=(*notes, *_machine_notes(machine)),
+        notes=(*notes, *left_out, *_machine_notes(machine)),
         title=title,
     )
+
+
+def _that_fit(
+    workload: Workload, fingerprints: Sequence[Fingerprint], count_tokens: TokenCounter | None
+) -> tuple[Workload, tuple[str, ...]]:
+    """The texts that no target has to cut, and a note on the others.
+
+    What happens to a text over the limit differs between backends (cut, or refused, found and sent again),
+    and would be measured instead of embedding.
+    """
+    limits = [mark.max_tokens for mark in fingerprints if mark.max_tokens is not None]
+    if not limits or count_tokens is None:
+        return workload, ()
+    fitting = workload.within(min(limits), count_tokens)
+    out = len(workload.queries) + len(workload.passages) - len(fitting.queries) - len(fitting.passages)
+    return fitting, (f"texts over {min(limits)} tokens, left out: {out}",) if out else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ TokenCounter = Callable[[Sequence[str]], int]
 def token_counter(folder: Path) -> TokenCounter | None:
     """Counts tokens with the model's own tokenizer, special tokens included; None if it has no fast one.
 
-    Texts longer than the model's limit count in full: what a backend cuts off is no useful work, and the
-    built-in texts are all shorter.
+    Texts longer than the model's limit count in full, so that they can be told from those that fit.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():

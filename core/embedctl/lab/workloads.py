@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,16 @@ class Workload:
     def query(self, number: int) -> str:
         return self.queries[number % len(self.queries)]
 
+    def within(self, tokens: int, count: Callable[[Sequence[str]], int]) -> Workload:
+        """The texts of at most `tokens` tokens; itself where that leaves out nothing, or all of a kind."""
+        queries, passages = (
+            tuple(text for text in texts if count([text]) <= tokens)
+            for texts in (self.queries, self.passages)
+        )
+        if (queries, passages) == (self.queries, self.passages) or not queries or not passages:
+            return self
+        return Workload(f"{self.name}, up to {tokens} tokens", queries, passages, _digest(queries + passages))
+
 
 def built_in() -> Workload:
     """Questions and passages from XQuAD in six languages (assets/texts/ATTRIBUTION.md), shuffled once.
@@ -59,12 +70,17 @@ def built_in() -> Workload:
         UsageError: The files are not there.
     """
     texts: dict[str, tuple[str, ...]] = {}
-    digest = hashlib.sha256()
     for kind in ("queries", "passages"):
         with (assets_folder() / "texts" / f"{kind}.jsonl").open(encoding="utf-8") as lines:
             loaded = [str(json.loads(line)["text"]) for line in lines]
         random.Random(0).shuffle(loaded)  # languages mixed, always in the same order
-        for text in loaded:
-            digest.update(text.encode() + b"\0")
         texts[kind] = tuple(loaded)
-    return Workload("xquad-6-languages", texts["queries"], texts["passages"], digest.hexdigest()[:12])
+    queries, passages = texts["queries"], texts["passages"]
+    return Workload("xquad-6-languages", queries, passages, _digest(queries + passages))
+
+
+def _digest(texts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:12]

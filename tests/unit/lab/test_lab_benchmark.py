@@ -217,3 +217,41 @@ def test_tokens_are_counted_with_the_models_own_tokenizer(tmp_path: Path) -> Non
     assert count(["hello world"]) == 4  # with [CLS] and [SEP]
     assert count(["hello world", "hello " * 1_000]) == 4 + 1_002  # neither cut nor padded
     assert token_counter(tmp_path) is None
+
+
+def test_texts_that_a_backend_would_have_to_cut_are_left_out_and_counted(
+    timer: Timer, log: list[str]
+) -> None:
+    sent: list[str] = []
+    native = Scripted("native", timer, lambda texts: 0.001, log)
+
+    def fails(texts: Sequence[str]) -> bool:
+        sent.extend(texts)
+        return False
+
+    native.fails = fails
+    lengths = {"short": 512, "a question": 8, "long": 513}
+    mixed = Workload("mixed", ("a question",), ("short", "long"), "0123456789ab")
+    run = run_benchmark(
+        [native.target()],
+        preset="quick",
+        count_tokens=lambda texts: sum(lengths[text] for text in texts),
+        machine=None,
+        progress=silent,
+        cancel=CancelToken(),
+        workload=mixed,
+        clock=lambda: 1_000.0,
+        timer=timer,
+    )
+    assert set(sent) == {"a question", "short"}
+    assert "texts over 512 tokens, left out: 1" in run.notes
+    assert run.workload.startswith("mixed, up to 512 tokens ")
+    assert "0123456789ab" not in run.workload
+
+
+def test_a_workload_is_kept_whole_where_all_fits_or_nothing_would() -> None:
+    def count(texts: Sequence[str]) -> int:
+        return 10 * len(texts)
+
+    assert WORKLOAD.within(10, count) is WORKLOAD
+    assert WORKLOAD.within(9, count) is WORKLOAD
