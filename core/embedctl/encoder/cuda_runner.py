@@ -1,10 +1,12 @@
 """Running packed batches on a CUDA device: pinned staging, asynchronous copies, captured graphs.
 
-A batch is one copy in (every index it needs lies in one int32 vector), the model, and one copy out on a second
-stream, so that the next batch computes meanwhile. Nothing waits for the device but `collect`.
+A batch is one copy in (every index it needs lies in one int32 vector), the model, and one copy out, each on
+a stream of its own: the next batch is uploaded and the last one downloaded while one computes. Nothing
+waits for the device but a ticket's `wait`.
 
-Batches of few tokens are bound by launches, not by arithmetic, so they replay a CUDA graph captured for the
-next larger bucket of tokens and texts; both copies are part of the graph.
+Launching a batch kernel by kernel costs the CPU some 7 ms. So batches of few tokens, and bulk batches that
+fill their budget, replay a CUDA graph captured for the next larger bucket of tokens and texts; both copies
+are part of the graph. Rows beyond a batch's own belong to no text: nothing looks at them.
 """
 
 from __future__ import annotations
@@ -19,15 +21,25 @@ from torch import Tensor
 
 from embedctl.encoder.attention import AttentionKind, Row
 from embedctl.encoder.forward import Forward
-from embedctl.encoder.memory import release_cached
+from embedctl.encoder.memory import is_out_of_memory, release_cached
 from embedctl.encoder.packing import Ints, Packed, attention_tiles, most_tiles, runs
-from embedctl.encoder.runner import Ticket, Vectors
+from embedctl.encoder.runner import Staged, Ticket, Vectors
 
 TOKEN_BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 TEXT_BUCKETS = (1, 4, 16, 64)
 MOST_TEXTS = 2048
 """Texts per batch at most: it bounds the pinned memory for answers."""
+_BULK_TEXT_BUCKETS = (4, 64, 256, 512, 1024, MOST_TEXTS)
+_BULK_FILL = 0.85
+"""A bulk batch fuller than this share of its budget replays a graph: empty rows cost less than launches."""
+_LONG = 4096
+"""With a text of so many tokens, attention is fastest in tiles of 128 rows, else of 64."""
 _SLOTS = 3
+_TWINS = 2
+"""Graphs of one bucket: one is filled while the other one runs."""
+
+_Key = tuple[int, int, int, bool]
+"""Tokens, texts, rows of an attention tile, normalize."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +106,8 @@ class _Graph:
     numbers: Ints
     vectors: Vectors
     keep: tuple[Tensor, ...]
-    busy: bool = False
+    taken: bool = False
+    """From staging until its vectors are collected."""
 
 
 class CudaRunner:
@@ -104,7 +117,8 @@ class CudaRunner:
         forward: The model.
         kind: The attention inside `forward`; decides which index tables a batch needs.
         dimension: Of the vectors.
-        capacity: Most tokens of one batch.
+        budget: Most tokens of a batch of several texts.
+        capacity: Most tokens of any batch.
         graphs: Capture graphs for small batches.
         graph_bytes: Device memory that captured graphs may take.
     """
@@ -116,38 +130,46 @@ class CudaRunner:
         *,
         kind: AttentionKind,
         dimension: int,
+        budget: int,
         capacity: int,
         graphs: bool,
-        graph_bytes: int = 256 * 2**20,
+        graph_bytes: int = 512 * 2**20,
     ) -> None:
         self._forward = forward
         self._device = device
         self._kind = kind
         self._dimension = dimension
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._uploads = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._downloads = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._budget = budget
         self._capacity = capacity
         self._free: list[_Slot] = []
         self._use_graphs = graphs
-        self._graphs: dict[tuple[int, int, bool], _Graph] = {}
+        self._graphs: dict[_Key, list[_Graph]] = {}
         self._graph_bytes_left = graph_bytes
         self._pool = torch.cuda.graph_pool_handle() if graphs else None
 
-    def launch(self, batch: Packed, *, normalize: bool) -> Ticket:
-        """See `Runner.launch`."""
+    def stage(self, batch: Packed, *, normalize: bool) -> Staged:
+        """See `Runner.stage`."""
         with torch.inference_mode(), torch.cuda.device(self._device):
-            graph = self._graph_for(batch, normalize) if self._use_graphs else None
-            if graph is not None:
-                return self._replay(graph, batch)
-            return self._eager(batch, normalize)
+            key = self._key(batch, normalize)
+            graph = None if key is None else self._free_graph(key)
+            if graph is None:
+                return self._upload(batch, normalize)
+            graph.layout.fill(graph.numbers, batch, self._tiles(batch, graph.layout.block))
+            graph.taken = True
+            return _GraphBatch(self, graph, batch.texts)
 
-    def capture(self, tokens: int, texts: int = 1, *, normalize: bool = True) -> bool:
-        """Capture the graph that serves batches of this size, if there is memory for it."""
-        key = _bucket(tokens, texts)
-        if key is None or not self._use_graphs:
-            return False
+    def capture(self, tokens: int, *, normalize: bool = True) -> None:
+        """Capture the graph for one text of so many tokens, if there is memory for it."""
+        sample = Packed(
+            np.zeros(tokens, np.int32), np.zeros(tokens, np.int32), np.array([0, tokens], np.int32)
+        )
         with torch.inference_mode(), torch.cuda.device(self._device):
-            return self._captured((*key, normalize)) is not None
+            key = self._key(sample, normalize)
+            if key is not None:
+                self._free_graph(key)
 
     def release_memory(self) -> None:
         """See `Runner.release_memory`."""
@@ -156,30 +178,38 @@ class CudaRunner:
     @property
     def graphs(self) -> int:
         """Graphs captured so far."""
-        return len(self._graphs)
+        return sum(len(twins) for twins in self._graphs.values())
 
     # Eager batches ------------------------------------------------------------------------------------
 
-    def _eager(self, batch: Packed, normalize: bool) -> Ticket:
-        tiles = self._tiles(batch, 64)
-        layout = _Layout(batch.tokens, batch.texts, len(tiles), 64)
+    def _upload(self, batch: Packed, normalize: bool) -> _EagerBatch:
+        block = _block(batch)
+        tiles = self._tiles(batch, block)
+        layout = _Layout(batch.tokens, batch.texts, len(tiles), block)
         slot = self._take_slot(layout.size)
-        try:
-            layout.fill(slot.numbers, batch, tiles)
-            with torch.cuda.stream(self._stream):
-                vector = slot.device[: layout.size]
-                vector.copy_(slot.pinned[: layout.size], non_blocking=True)
-                answer = self._forward(
-                    layout.row(vector, int(batch.lengths.max()), batch), normalize=normalize
-                )
-                computed = self._stream.record_event()
-            with torch.cuda.stream(self._copies):
-                self._copies.wait_event(computed)
-                slot.out[: batch.texts].copy_(answer, non_blocking=True)
-                copied = self._copies.record_event()
-        except BaseException:
-            self._free.append(slot)
-            raise
+        layout.fill(slot.numbers, batch, tiles)
+        with torch.cuda.stream(self._uploads):
+            vector = slot.device[: layout.size]
+            vector.copy_(slot.pinned[: layout.size], non_blocking=True)
+            uploaded = self._uploads.record_event()
+        row = layout.row(vector, int(batch.lengths.max()), batch if self._kind == "grouped" else None)
+        return _EagerBatch(self, slot, row, uploaded, batch.texts, normalize)
+
+    def _start(self, batch: _EagerBatch) -> Ticket:
+        slot = batch.slot
+        with torch.inference_mode(), torch.cuda.device(self._device):
+            try:
+                with torch.cuda.stream(self._stream):
+                    self._stream.wait_event(batch.uploaded)
+                    answer = self._forward(batch.row, normalize=batch.normalize)
+                    computed = self._stream.record_event()
+                with torch.cuda.stream(self._downloads):
+                    self._downloads.wait_event(computed)
+                    slot.out[: batch.texts].copy_(answer, non_blocking=True)
+                    copied = self._downloads.record_event()
+            except BaseException:
+                self._give_back(slot)
+                raise
         return _EagerTicket(self, slot, copied, answer, batch.texts)
 
     def _take_slot(self, size: int) -> _Slot:
@@ -204,33 +234,42 @@ class CudaRunner:
 
     # Captured batches -----------------------------------------------------------------------------------
 
-    def _graph_for(self, batch: Packed, normalize: bool) -> _Graph | None:
-        key = _bucket(batch.tokens, batch.texts)
-        if key is None:
+    def _key(self, batch: Packed, normalize: bool) -> _Key | None:
+        """The bucket that serves `batch`; None if it is to be launched kernel by kernel."""
+        if not self._use_graphs:
             return None
-        graph = self._captured((*key, normalize))
-        return None if graph is None or graph.busy else graph
+        if batch.tokens <= TOKEN_BUCKETS[-1] and batch.texts <= TEXT_BUCKETS[-1]:
+            tokens = TOKEN_BUCKETS[bisect_left(TOKEN_BUCKETS, batch.tokens)]
+            texts = TEXT_BUCKETS[bisect_left(TEXT_BUCKETS, batch.texts)]
+            return tokens, texts, min(64, max(16, 1 << (tokens - 1).bit_length())), normalize
+        if _BULK_FILL * self._budget <= batch.tokens <= self._budget and self._kind == "tiled":
+            texts = _BULK_TEXT_BUCKETS[bisect_left(_BULK_TEXT_BUCKETS, batch.texts)]
+            return self._budget, texts, _block(batch), normalize
+        return None
 
-    def _replay(self, graph: _Graph, batch: Packed) -> Ticket:
-        graph.layout.fill(graph.numbers, batch, self._tiles(batch, graph.layout.block))
-        graph.busy = True
-        with torch.cuda.stream(self._stream):
+    def _replay(self, graph: _Graph, texts: int) -> Ticket:
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             graph.graph.replay()
             copied = self._stream.record_event()
-        return _GraphTicket(graph, copied, batch.texts)
+        return _GraphTicket(graph, copied, texts)
 
-    def _captured(self, key: tuple[int, int, bool]) -> _Graph | None:
-        known = self._graphs.get(key)
-        if known is not None or self._graph_bytes_left <= 0:
-            return known
-        before = torch.cuda.memory_reserved(self._device)
-        graph = self._capture(*key)
-        self._graph_bytes_left -= torch.cuda.memory_reserved(self._device) - before
-        self._graphs[key] = graph
-        return graph
+    def _free_graph(self, key: _Key) -> _Graph | None:
+        twins = self._graphs.setdefault(key, [])
+        for graph in twins:
+            if not graph.taken:
+                return graph
+        if len(twins) == _TWINS or self._graph_bytes_left <= 0:
+            return None
+        try:
+            twins.append(self._capture(*key))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._graph_bytes_left = 0
+            return None
+        return twins[-1]
 
-    def _capture(self, tokens: int, texts: int, normalize: bool) -> _Graph:
-        block = min(64, max(16, 1 << (tokens - 1).bit_length()))
+    def _capture(self, tokens: int, texts: int, block: int, normalize: bool) -> _Graph:
         layout = _Layout(tokens, texts, most_tiles(tokens, block) if self._kind == "tiled" else 0, block)
         pinned = torch.zeros(layout.size, dtype=torch.int32, pin_memory=True)
         out = torch.empty((texts, self._dimension), dtype=torch.float32, pin_memory=True)
@@ -253,13 +292,38 @@ class CudaRunner:
         with torch.cuda.stream(self._stream):
             run()  # compiles kernels and opens libraries, neither of which can be captured
             self._stream.synchronize()
+            before = torch.cuda.memory_reserved(self._device)
             # Not `torch.cuda.graph`: it collects garbage and empties the cache on every capture.
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 answer = run()
             finally:
                 graph.capture_end()
+        self._graph_bytes_left -= torch.cuda.memory_reserved(self._device) - before
         return _Graph(graph, layout, numbers, out.numpy(), (pinned, device, out, answer))
+
+
+@dataclass(frozen=True, slots=True)
+class _EagerBatch:
+    runner: CudaRunner
+    slot: _Slot
+    row: Row
+    uploaded: torch.cuda.Event
+    texts: int
+    normalize: bool
+
+    def launch(self) -> Ticket:
+        return self.runner._start(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _GraphBatch:
+    runner: CudaRunner
+    graph: _Graph
+    texts: int
+
+    def launch(self) -> Ticket:
+        return self.runner._replay(self.graph, self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,15 +355,9 @@ class _GraphTicket:
 
     def collect(self) -> Vectors:
         self.copied.synchronize()
-        self.graph.busy = False
+        self.graph.taken = False
         return self.graph.vectors[: self.texts]
 
 
-def _bucket(tokens: int, texts: int) -> tuple[int, int] | None:
-    """The smallest bucket that holds so many tokens and texts; None beyond the largest."""
-    if tokens > TOKEN_BUCKETS[-1] or texts > TEXT_BUCKETS[-1]:
-        return None
-    return (
-        TOKEN_BUCKETS[bisect_left(TOKEN_BUCKETS, tokens)],
-        TEXT_BUCKETS[bisect_left(TEXT_BUCKETS, texts)],
-    )
+def _block(batch: Packed) -> int:
+    return 128 if batch.lengths.max() >= _LONG else 64

@@ -80,14 +80,7 @@ class FastEncoder:
         tokenizer = TextTokenizer(model, architecture.max_tokens, architecture.prompt)
         on_gpu = architecture.device.type == "cuda"
         budget = token_budget or (_GPU_BUDGET if on_gpu else _CPU_BUDGET)
-        engine = assemble(
-            model,
-            architecture,
-            tokenizer,
-            attention=attention,
-            capacity=max(budget, architecture.max_tokens),
-            graphs=graphs,
-        )
+        engine = assemble(model, architecture, tokenizer, attention=attention, budget=budget, graphs=graphs)
         if isinstance(engine.runner, CudaRunner):
             for tokens in TOKEN_BUCKETS:
                 engine.runner.capture(tokens)

@@ -5,6 +5,7 @@ and computes little, so each step here reads its inputs once and writes its outp
 
 - `embed_norm`: three table look-ups, their sum and a layer norm;
 - `add_norm_`: the residual sum and its layer norm, in place;
+- `skinny_linear`, `skinny_linear_add_norm`: products of few rows, with what follows them;
 - `packed_attention`: attention of many texts packed into one row, block-diagonal by text;
 - `finish`: the cast to float32, the unit norm and the finite check in one pass.
 
@@ -13,8 +14,12 @@ and computes little, so each step here reads its inputs once and writes its outp
 mask is its own text's range. The number of texts and the longest of them are not arguments of the launch, so
 one captured CUDA graph serves any mix of texts of its size.
 
-Only imported where Triton is installed; `embedctl.encoder.kernels` decides.
+Imported only on CUDA (`forward.FusedSteps`, `attention`), since Triton is not installed everywhere.
 """
+
+# Kernels are Triton's language, not Python: their compile-time parameters are upper case, they have no types.
+# ruff: noqa: N803
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
 
 from __future__ import annotations
 
@@ -27,7 +32,7 @@ LOG2_E = 1.4426950408889634
 
 
 @triton.jit
-def _layer_norm(x, mask, gamma_ptr, beta_ptr, columns, width, eps):  # type: ignore[no-untyped-def]
+def _layer_norm(x, mask, gamma_ptr, beta_ptr, columns, width, eps):
     mean = tl.sum(x, axis=0) / width
     centred = tl.where(mask, x - mean, 0.0)
     variance = tl.sum(centred * centred, axis=0) / width
@@ -37,7 +42,7 @@ def _layer_norm(x, mask, gamma_ptr, beta_ptr, columns, width, eps):  # type: ign
 
 
 @triton.jit
-def _embed_norm_kernel(  # type: ignore[no-untyped-def]
+def _embed_norm_kernel(
     out_ptr, ids_ptr, places_ptr, words_ptr, positions_ptr, type_ptr, gamma_ptr, beta_ptr,
     width, eps, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -54,9 +59,7 @@ def _embed_norm_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _add_norm_kernel(  # type: ignore[no-untyped-def]
-    x_ptr, residual_ptr, gamma_ptr, beta_ptr, width, eps, BLOCK: tl.constexpr
-):
+def _add_norm_kernel(x_ptr, residual_ptr, gamma_ptr, beta_ptr, width, eps, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     mask = columns < width
@@ -67,7 +70,53 @@ def _add_norm_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _attend(  # type: ignore[no-untyped-def]
+def _gelu(x):
+    return 0.5 * x * (1.0 + tl.math.erf(x * 0.7071067811865476))
+
+
+@triton.jit
+def _skinny_kernel(
+    out_ptr, x_ptr, weight_ptr, bias_ptr, tokens, outputs, INPUTS: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr,
+    BIAS: tl.constexpr, GELU: tl.constexpr,
+):  # fmt: skip
+    part = tl.program_id(1)
+    rows = tl.arange(0, ROWS)
+    columns = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    exists = (rows < tokens)[:, None]
+    share: tl.constexpr = INPUTS // PARTS
+    total = tl.zeros([ROWS, BLOCK_N], tl.float32)
+    for first in range(0, share, BLOCK_K):
+        places = part * share + first + tl.arange(0, BLOCK_K)
+        x = tl.load(x_ptr + rows[:, None] * INPUTS + places[None, :], mask=exists, other=0.0)
+        weight = tl.load(weight_ptr + columns[None, :].to(tl.int64) * INPUTS + places[:, None])
+        total = tl.dot(x, weight, total)
+    target = out_ptr + part * tokens * outputs + rows[:, None] * outputs + columns[None, :]
+    if BIAS:
+        total += tl.load(bias_ptr + columns).to(tl.float32)[None, :]
+    if GELU:
+        total = _gelu(total)
+    tl.store(target, total, mask=exists)
+
+
+@triton.jit
+def _sum_norm_kernel(
+    out_ptr, parts_ptr, bias_ptr, residual_ptr, gamma_ptr, beta_ptr, tokens, width, eps,
+    PARTS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < width
+    x = tl.load(residual_ptr + row * width + columns, mask=mask, other=0.0).to(tl.float32)
+    x += tl.load(bias_ptr + columns, mask=mask, other=0.0).to(tl.float32)
+    for part in tl.static_range(PARTS):
+        x += tl.load(parts_ptr + (part * tokens + row) * width + columns, mask=mask, other=0.0)
+    y = _layer_norm(x, mask, gamma_ptr, beta_ptr, columns, width, eps)
+    tl.store(out_ptr + row * width + columns, y, mask=mask)
+
+
+@triton.jit
+def _attend(
     accumulator, peak, total, query, k_ptr, v_ptr, low, high, start, end, row_stride, scale,
     MASKED: tl.constexpr, BLOCK_N: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
@@ -86,10 +135,9 @@ def _attend(  # type: ignore[no-untyped-def]
             own = (keys[None, :] >= start[:, None]) & (keys[None, :] < end[:, None])
             scores = tl.where(own, scores, float("-inf"))
         new_peak = tl.maximum(peak, tl.max(scores, axis=1) * scale)
+        shift = new_peak
         if MASKED:  # a row whose text is not among these keys has seen no score yet
             shift = tl.where(new_peak == float("-inf"), 0.0, new_peak)
-        else:
-            shift = new_peak
         weights = tl.exp2(scores * scale - shift[:, None])
         decay = tl.exp2(peak - shift)
         total = total * decay + tl.sum(weights, axis=1)
@@ -104,7 +152,7 @@ def _attend(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _packed_attention_kernel(  # type: ignore[no-untyped-def]
+def _packed_attention_kernel(
     out_ptr, qkv_ptr, starts_ptr, ends_ptr, tiles_ptr, width, scale,
     DEPTH: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
@@ -147,9 +195,7 @@ def _packed_attention_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _finish_kernel(  # type: ignore[no-untyped-def]
-    out_ptr, x_ptr, width, NORMALIZE: tl.constexpr, BLOCK: tl.constexpr
-):
+def _finish_kernel(out_ptr, x_ptr, width, NORMALIZE: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     mask = columns < width
@@ -199,6 +245,73 @@ def add_norm_(x: Tensor, residual: Tensor, gamma: Tensor, beta: Tensor, eps: flo
     return x
 
 
+SKINNY_ROWS = 64
+"""Most rows of the products below."""
+_BLOCK_K = 128
+_BLOCK_N = 32
+
+
+def fits_skinny(x: Tensor, weight: Tensor) -> bool:
+    """Whether the skinny products take these shapes, (tokens, in) and (out, in)."""
+    outputs, inputs = weight.shape
+    return (
+        x.shape[0] <= SKINNY_ROWS
+        and x.dtype in (torch.float16, torch.bfloat16)
+        and inputs % _BLOCK_K == 0
+        and outputs % _BLOCK_N == 0
+    )
+
+
+def skinny_linear(x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool = False) -> Tensor:
+    """`x @ weight.T + bias`, then GELU if asked, for at most `SKINNY_ROWS` rows.
+
+    Such a product reads its weights and does little else; cuBLAS's tiles, made for more rows, leave most of
+    the device idle.
+    """
+    tokens, (outputs, inputs) = x.shape[0], weight.shape
+    out = torch.empty((tokens, outputs), dtype=x.dtype, device=x.device)
+    _skinny_kernel[(outputs // _BLOCK_N, 1)](
+        out, x, weight, bias, tokens, outputs, INPUTS=inputs, ROWS=_rows(tokens), BLOCK_N=_BLOCK_N,
+        BLOCK_K=_BLOCK_K, PARTS=1, BIAS=True, GELU=gelu, num_warps=4, num_stages=_stages(tokens),
+    )  # fmt: skip
+    return out
+
+
+def skinny_linear_add_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, gamma: Tensor, beta: Tensor, eps: float
+) -> Tensor:
+    """Layer norm of `residual + x @ weight.T + bias`, for at most `SKINNY_ROWS` rows.
+
+    The product's inputs are split over several programs, whose partial sums the norm adds up: with as few
+    outputs as one layer is wide, one program for each block of outputs would not fill the device.
+    """
+    tokens, (outputs, inputs) = x.shape[0], weight.shape
+    parts = next(parts for parts in (8, 4, 2, 1) if inputs % (parts * _BLOCK_K) == 0)
+    sums = torch.empty((parts, tokens, outputs), dtype=torch.float32, device=x.device)
+    long = inputs // parts > _BLOCK_K
+    _skinny_kernel[(outputs // _BLOCK_N, parts)](
+        sums, x, weight, bias, tokens, outputs, INPUTS=inputs, ROWS=_rows(tokens), BLOCK_N=_BLOCK_N,
+        BLOCK_K=_BLOCK_K, PARTS=parts, BIAS=False, GELU=False, num_warps=2 if long else 4,
+        num_stages=_stages(tokens),
+    )  # fmt: skip
+    out = torch.empty((tokens, outputs), dtype=x.dtype, device=x.device)
+    block = triton.next_power_of_2(outputs)
+    _sum_norm_kernel[(tokens,)](
+        out, sums, bias, residual, gamma, beta, tokens, outputs, eps,
+        PARTS=parts, BLOCK=block, num_warps=_norm_warps(block),
+    )  # fmt: skip
+    return out
+
+
+def _rows(tokens: int) -> int:
+    return max(16, 1 << (tokens - 1).bit_length())
+
+
+def _stages(tokens: int) -> int:
+    """As many blocks in flight as 96 KiB of shared memory hold, which every GPU of the last years has."""
+    return min(5, 96 * 1024 // ((_rows(tokens) + _BLOCK_N) * _BLOCK_K * 2))
+
+
 def _norm_warps(block: int) -> int:
     """Sixteen bytes a thread and step in 16-bit types."""
     return min(8, max(1, block // 256))
@@ -224,7 +337,8 @@ def packed_attention(
     out = torch.empty((tokens, width), dtype=qkv.dtype, device=qkv.device)
     _packed_attention_kernel[(tiles.shape[0], heads)](
         out, qkv, starts, ends, tiles, width, depth**-0.5 * LOG2_E,
-        DEPTH=depth, BLOCK_M=block, BLOCK_N=min(block, 64), num_warps=4 if block >= 64 else 2, num_stages=3,
+        DEPTH=depth, BLOCK_M=block, BLOCK_N=min(block, 64), num_warps={64: 4, 128: 8}.get(block, 2),
+        num_stages=3,
     )  # fmt: skip
     return out
 

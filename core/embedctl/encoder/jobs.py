@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from itertools import islice
 
 import numpy as np
 
@@ -17,11 +16,12 @@ from embedctl.encoder.tokens import Tokens
 from embedctl.errors import BackendOutOfMemoryError
 from embedctl.records import TextFailure
 
-_FIRST_WINDOW = 128
 _WINDOW = 1024
-"""Texts tokenised at a time. Within a window texts are sorted by length."""
-_WINDOW_CHARACTERS = 2_000_000
-_AHEAD = 2
+_WINDOW_CHARACTERS = 500_000
+"""Most texts and characters tokenised at a time. Within a window texts are sorted by length."""
+_BACKGROUND_CHARACTERS = 40_000
+"""Of a window tokenised beside the device: some two batches, so that the first batch is soon ready."""
+_AHEAD = 6
 """Windows being tokenised while the device works."""
 
 Item = tuple[int, Ints]
@@ -137,20 +137,17 @@ class Job:
         self._windows = iter(())
 
     def _cut(self) -> Iterator[list[int]]:
-        indices = (i for i in range(len(self._texts)) if i not in self._failures)
-        size = _FIRST_WINDOW if self._background is not None else _WINDOW
-        while window := list(islice(indices, size)):
-            size = _WINDOW
-            part: list[int] = []
-            characters = 0
-            for index in window:
-                part.append(index)
-                characters += len(self._texts[index])
-                if characters >= _WINDOW_CHARACTERS:
-                    yield part
-                    part, characters = [], 0
-            if part:
-                yield part
+        room = _WINDOW_CHARACTERS if self._background is None else _BACKGROUND_CHARACTERS
+        window: list[int] = []
+        characters = 0
+        for index in (i for i in range(len(self._texts)) if i not in self._failures):
+            window.append(index)
+            characters += len(self._texts[index])
+            if len(window) == _WINDOW or characters >= room:
+                yield window
+                window, characters = [], 0
+        if window:
+            yield window
 
     def _ask_ahead(self) -> None:
         assert self._background is not None
@@ -163,18 +160,18 @@ class Job:
             self._tokenizing.append((window, self._background.submit(self._tokenize, texts)))
 
     def _add(self, window: list[int], tokens: Tokens) -> None:
-        lengths = np.fromiter((len(ids) for ids in tokens.ids), np.int32, len(window))
+        texts = tokens.ids()
+        lengths = np.fromiter((len(ids) for ids in texts), np.int32, len(window))
         self._counts[window] = lengths
-        self._truncated += [window[place] for place in tokens.truncated]
+        self._truncated += [window[place] for place in tokens.truncated()]
         # The longest first: a lack of memory shows at once, and equal lengths stand together.
         for place in np.argsort(-lengths, kind="stable").tolist():
-            self._ready.append((window[place], tokens.ids[place]))
+            self._ready.append((window[place], texts[place]))
         self._ready_tokens += int(lengths.sum())
 
     # Vectors --------------------------------------------------------------------------------------------
 
-    @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         return self._left == 0 or self.error is not None
 
     def add(self, indices: list[int], vectors: Vectors) -> None:
@@ -190,7 +187,7 @@ class Job:
         self._left -= 1
 
     def result(self, device: str) -> Encoded:
-        """The answer, once `finished`.
+        """The answer, once `is_finished`.
 
         Raises:
             BackendOutOfMemoryError: Memory sufficed for no text at all.

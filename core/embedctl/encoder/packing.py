@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def pack(texts: Sequence[Ints], *, first_position: int, skipped_id: int | None) 
     if len(texts) > 1:
         positions -= np.repeat(bounds[:-1], lengths)
     if skipped_id is not None and (ids == skipped_id).any():
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in pairwise(bounds.tolist()):
             real = ids[begin:end] != skipped_id
             positions[begin:end] = np.where(real, np.cumsum(real) + first_position - 1, first_position - 1)
     return Packed(ids, positions, bounds)
@@ -77,7 +78,7 @@ def runs(lengths: Ints) -> list[Run]:
     rows = np.concatenate(([0], np.cumsum(lengths)))
     return [
         Run(int(rows[begin]), end - begin, int(lengths[begin]))
-        for begin, end in zip(edges, edges[1:], strict=False)
+        for begin, end in pairwise(edges)
         if end > begin
     ]
 
@@ -112,7 +113,7 @@ def attention_tiles(lengths: Sequence[int], block: int) -> Ints:
 def most_tiles(tokens: int, block: int) -> int:
     """More tiles than any mix of texts of so many tokens can need.
 
-    The worst mix alternates texts of `block + 1` tokens (a full tile and one of a single row) with texts of one
-    token (a shared tile that nobody shares): three tiles in `block + 2` rows.
+    The worst mix alternates texts of `block + 1` tokens (a full tile and one of a single row) with texts of
+    one token (a shared tile that nobody shares): three tiles in `block + 2` rows.
     """
     return 3 * (tokens // block) + 3

@@ -2,8 +2,8 @@
 
 What a kernel does on a device is found out by running it, not by looking the device up: kernels built for
 another GPU have been seen to return NaN without raising (pytorch#176243, on sm_121). Known texts go through
-sentence-transformers' own forward, through the plain path, and through each faster part; a part that raises or
-disagrees is left out, and a note says so.
+sentence-transformers' own forward, through the plain path, and through each faster part; a part that raises
+or disagrees is left out, and a note says so.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from embedctl.encoder.architecture import Architecture, Unsupported
 from embedctl.encoder import attention as attention_kinds
+from embedctl.encoder.architecture import Architecture, Unsupported
 from embedctl.encoder.attention import AttentionKind
 from embedctl.encoder.cuda_runner import CudaRunner
-from embedctl.encoder.forward import Forward, FusedSteps, PlainSteps, Steps
+from embedctl.encoder.forward import Forward, FusedSteps, PlainSteps
 from embedctl.encoder.packing import Ints, pack
 from embedctl.encoder.runner import HostRunner, Runner, Vectors
 from embedctl.encoder.tokens import TextTokenizer
@@ -31,6 +31,7 @@ _PROBES = (
     "one two three four five six seven eight nine ten " * 4,
     "the quick brown fox jumps over the lazy dog and runs away " * 16,
 )
+_FEW = 3
 _LEAST_COSINE_32 = 0.99999
 _LEAST_COSINE_16 = 0.999
 """Between two orders of the same arithmetic in 32 and 16 bits; a wrong kernel is far below."""
@@ -52,26 +53,26 @@ def assemble(
     tokenizer: TextTokenizer,
     *,
     attention: str,
-    capacity: int,
+    budget: int,
     graphs: bool,
 ) -> Engine:
     """The fastest engine whose parts all pass.
 
     Args:
         attention: `auto`, or the only kind to try.
-        capacity: Most tokens of one batch.
+        budget: Most tokens of a batch of several texts.
         graphs: Try CUDA graphs.
 
     Raises:
         Unsupported: Not even the plain path agrees with sentence-transformers.
     """
     expected = _unit(np.asarray(model.encode(list(_PROBES), show_progress_bar=False), np.float32))
-    ids = tokenizer(_PROBES).ids
+    ids = tokenizer(_PROBES).ids()
     notes: list[str] = []
     for kind, steps in _candidates(architecture, attention):
         wrong = None
         try:
-            runner = _runner(architecture, kind, steps, capacity, graphs=False)
+            runner = _runner(architecture, kind, steps, budget, graphs=False)
             wrong = _disagreement(runner, architecture, ids, expected)
         except Exception as error:  # a part that cannot be imported, compiled or launched is one not to use
             wrong = _first_line(error)
@@ -84,8 +85,8 @@ def assemble(
         )
     if graphs and architecture.device.type == "cuda" and kind != "grouped":
         try:
-            with_graphs = _runner(architecture, kind, steps, capacity, graphs=True)
-            wrong = _disagreement(with_graphs, architecture, ids[:3], expected[:3])
+            with_graphs = _runner(architecture, kind, steps, budget, graphs=True)
+            wrong = _disagreement(with_graphs, architecture, ids, expected)
         except Exception as error:
             wrong = _first_line(error)
         if wrong is None:
@@ -95,9 +96,11 @@ def assemble(
     return Engine(architecture, runner, kind, tuple(notes))
 
 
-def _candidates(model: Architecture, wanted: str) -> list[tuple[AttentionKind, type[Steps]]]:
+def _candidates(
+    model: Architecture, wanted: str
+) -> list[tuple[AttentionKind, type[PlainSteps] | type[FusedSteps]]]:
     """What to try, the fastest first."""
-    candidates: list[tuple[AttentionKind, type[Steps]]] = []
+    candidates: list[tuple[AttentionKind, type[PlainSteps] | type[FusedSteps]]] = []
     if model.device.type == "cuda":
         if model.dtype in (torch.float16, torch.bfloat16):
             candidates += [("tiled", FusedSteps), ("varlen", FusedSteps), ("varlen", PlainSteps)]
@@ -107,25 +110,42 @@ def _candidates(model: Architecture, wanted: str) -> list[tuple[AttentionKind, t
 
 
 def _runner(
-    model: Architecture, kind: AttentionKind, steps: type[Steps], capacity: int, *, graphs: bool
+    model: Architecture,
+    kind: AttentionKind,
+    steps: type[PlainSteps] | type[FusedSteps],
+    budget: int,
+    *,
+    graphs: bool,
 ) -> Runner:
     forward = Forward(model, attention_kinds.attention(kind, model.heads), steps(model))
     if model.device.type != "cuda":
         return HostRunner(forward, model.device)
     return CudaRunner(
-        forward, model.device, kind=kind, dimension=model.dimension, capacity=capacity, graphs=graphs
+        forward,
+        model.device,
+        kind=kind,
+        dimension=model.dimension,
+        budget=budget,
+        capacity=max(budget, model.max_tokens),
+        graphs=graphs,
     )
 
 
 def _disagreement(runner: Runner, model: Architecture, ids: Sequence[Ints], expected: Vectors) -> str | None:
-    """What is wrong with the runner's vectors; None if nothing is."""
-    batch = pack(ids, first_position=model.first_position, skipped_id=model.skipped_id)
-    vectors = runner.launch(batch, normalize=True).collect()
-    if not np.isfinite(vectors).all():
-        return "its vectors are not finite"
-    least = float((vectors * expected).sum(axis=1).min())
+    """What is wrong with the runner's vectors; None if nothing is.
+
+    The first texts also go alone, since batches of few tokens take kernels and graphs of their own.
+    """
     wanted = _LEAST_COSINE_32 if model.dtype == torch.float32 else _LEAST_COSINE_16
-    return None if least >= wanted else f"least cosine {least:.6f} to sentence-transformers' own forward"
+    for count in (_FEW, len(ids)):
+        batch = pack(ids[:count], first_position=model.first_position, skipped_id=model.skipped_id)
+        vectors = runner.stage(batch, normalize=True).launch().collect()
+        if not np.isfinite(vectors).all():
+            return "its vectors are not finite"
+        least = float((vectors * expected[:count]).sum(axis=1).min())
+        if least < wanted:
+            return f"least cosine {least:.6f} to sentence-transformers' own forward"
+    return None
 
 
 def _unit(vectors: Vectors) -> Vectors:

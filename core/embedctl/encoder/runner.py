@@ -17,6 +17,17 @@ from embedctl.encoder.packing import Packed, runs
 Vectors = NDArray[np.float32]
 
 
+class Staged(Protocol):
+    """A batch ready to be launched."""
+
+    def launch(self) -> Ticket:
+        """Start it; may return before the device has finished it. Call it once.
+
+        Raises:
+            RuntimeError: Memory did not suffice (see `memory.is_out_of_memory`); nothing is under way.
+        """
+
+
 class Ticket(Protocol):
     """A batch under way."""
 
@@ -24,15 +35,18 @@ class Ticket(Protocol):
         """Wait until the device is done with the batch."""
 
     def collect(self) -> Vectors:
-        """The vectors, shape (texts, dimension), waited for. Call it once; use them before the next `launch`."""
+        """The vectors, shape (texts, dimension), waited for.
+
+        Call it once, and use the array before the next batch is staged.
+        """
 
 
 class Runner(Protocol):
-    def launch(self, batch: Packed, *, normalize: bool) -> Ticket:
-        """Start one batch; may return before the device has finished it.
+    def stage(self, batch: Packed, *, normalize: bool) -> Staged:
+        """Do for a batch whatever can be done while another one runs.
 
         Raises:
-            RuntimeError: Memory did not suffice (see `memory.is_out_of_memory`); nothing is under way.
+            RuntimeError: Memory did not suffice.
         """
 
     def release_memory(self) -> None:
@@ -50,6 +64,17 @@ class _Finished:
         return self.vectors
 
 
+@dataclass(frozen=True, slots=True)
+class _HostBatch:
+    forward: Forward
+    row: Row
+    normalize: bool
+
+    @torch.inference_mode()
+    def launch(self) -> Ticket:
+        return _Finished(self.forward(self.row, normalize=self.normalize).cpu().numpy())
+
+
 class HostRunner:
     """Runs batches where the caller is: the CPU, and devices without streams of ours.
 
@@ -60,8 +85,8 @@ class HostRunner:
         self._forward = forward
         self._device = device
 
-    @torch.inference_mode()
-    def launch(self, batch: Packed, *, normalize: bool) -> Ticket:
+    def stage(self, batch: Packed, *, normalize: bool) -> Staged:
+        """See `Runner.stage`."""
         row = Row(
             ids=torch.from_numpy(batch.ids).to(self._device),
             positions=torch.from_numpy(batch.positions).to(self._device),
@@ -69,7 +94,7 @@ class HostRunner:
             longest=int(batch.lengths.max()),
             runs=runs(batch.lengths),
         )
-        return _Finished(self._forward(row, normalize=normalize).cpu().numpy())
+        return _HostBatch(self._forward, row, normalize)
 
     def release_memory(self) -> None:
         release_cached(self._device)

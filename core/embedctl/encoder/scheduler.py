@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from embedctl.encoder.jobs import Item, Job
 from embedctl.encoder.memory import is_out_of_memory
 from embedctl.encoder.packing import pack
-from embedctl.encoder.runner import Runner, Ticket
+from embedctl.encoder.runner import Runner, Staged, Ticket
 from embedctl.errors import Cancelled
 
 _SMALL_TOKENS = 1024
@@ -30,20 +30,29 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Flight:
-    """A batch on the device."""
+class _Batch:
+    """A batch put together and ready to go."""
 
     parts: list[_Part]
     order: list[tuple[int, int]]
     """For each row of the batch, the part and the place in it."""
+    tokens: int
+    staged: Staged
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch on the device."""
+
+    batch: _Batch
     ticket: Ticket
 
 
 class Scheduler:
     """Packs the texts of concurrent requests into batches and runs them one after the other.
 
-    One batch is on the device at a time, while the next bulk batch is put together beside it: a query never
-    waits for more than the batch that runs. Queries and bulk batches take turns where both wait.
+    One batch is on the device at a time, while the next bulk batch is put together and uploaded beside it: a
+    query never waits for more than the batch that runs. Queries and bulk batches take turns where both wait.
 
     Args:
         runner: Runs batches.
@@ -71,8 +80,8 @@ class Scheduler:
         self._jobs: deque[Job] = deque()
         """Guarded by `_turn`; what follows belongs to whoever drives."""
         self._flight: _Flight | None = None
-        self._bulk: list[_Part] = []
-        """The next bulk batch, put together ahead."""
+        self._bulk: _Batch | None = None
+        """The next bulk batch, put together while another one runs."""
         self._bulk_next = False
 
     @property
@@ -85,19 +94,19 @@ class Scheduler:
         Raises:
             Cancelled: The job's `cancelled` said so; its place is free again.
         """
-        if job.finished:
+        if job.is_finished():
             return
         with self._turn:
             self._jobs.append(job)
         try:
-            while not job.finished:
+            while not job.is_finished():
                 with self._turn:
-                    self._turn.wait_for(lambda: job.finished or not self._driven)
-                    if job.finished:
+                    self._turn.wait_for(lambda: job.is_finished() or not self._driven)
+                    if job.is_finished():
                         break
                     self._driven = True
                 try:
-                    while not job.finished:
+                    while not job.is_finished():
                         self._step()
                 finally:
                     with self._turn:
@@ -117,33 +126,31 @@ class Scheduler:
         before = self._flight
         if before is not None:
             self._drop_cancelled()
-            if not self._bulk:
-                self._bulk = self._gather_bulk(wait=False)
+            if self._bulk is None:
+                self._bulk = self._compose(self._gather_bulk(wait=False))
             try:
                 before.ticket.wait()
             except Exception as error:
-                self._fail(before.parts, error)
+                self._fail(before.batch.parts, error)
+                before = None
+        self._flight = None
         self._drop_cancelled()
-        parts = self._choose(wait=before is None)
-        self._flight = self._launch(parts) if parts else None
+        small = [] if self._bulk_next and self._bulk is not None else self._gather_small()
+        self._bulk_next = bool(small)
+        if small:
+            self._flight = self._launch(self._compose(small))
+        else:
+            if self._bulk is None:
+                self._bulk = self._compose(self._gather_bulk(wait=before is None))
+            bulk, self._bulk = self._bulk, None
+            self._flight = self._launch(bulk)
         if before is not None:
             self._deliver(before)
-
-    def _choose(self, *, wait: bool) -> list[_Part]:
-        small = [] if self._bulk_next and self._bulk else self._gather_small()
-        if small:
-            self._bulk_next = True
-            return small
-        self._bulk_next = False
-        bulk, self._bulk = self._bulk or self._gather_bulk(wait=wait), []
-        return bulk
 
     def _gather_small(self) -> list[_Part]:
         parts: list[_Part] = []
         room, texts = self._budget, self._most_texts
         for job in self._waiting():
-            if job.ready_tokens == 0:
-                job.prepare(_SMALL_TOKENS, wait=False)
             if not _is_small(job) or not _agree(parts, job):
                 continue
             items = job.take(room, min(texts, job.most_texts or texts))
@@ -160,7 +167,7 @@ class Scheduler:
         parts: list[_Part] = []
         room, texts = self._budget, self._most_texts
         for job in self._waiting():
-            if _is_small(job) and job.ready_tokens or not _agree(parts, job):
+            if (_is_small(job) and job.ready_tokens) or not _agree(parts, job):
                 continue
             job.prepare(room, wait=wait and not parts)
             if job.ready_tokens < room and not job.all_ready and not wait:
@@ -185,7 +192,7 @@ class Scheduler:
 
     def _waiting(self) -> list[Job]:
         with self._turn:
-            return [job for job in self._jobs if not job.finished]
+            return [job for job in self._jobs if not job.is_finished()]
 
     def _drop_cancelled(self) -> None:
         for job in self._waiting():
@@ -195,8 +202,7 @@ class Scheduler:
             except BaseException as error:  # whatever the caller's function raises is that caller's
                 self._end(job, error)
 
-    def _launch(self, parts: list[_Part]) -> _Flight | None:
-        parts = [part for part in parts if not part.job.finished]
+    def _compose(self, parts: list[_Part]) -> _Batch | None:
         if not parts:
             return None
         # Long texts first: their attention tiles take longest. Equal lengths stand together.
@@ -210,40 +216,51 @@ class Scheduler:
             skipped_id=self._skipped_id,
         )
         try:
-            ticket = self._runner.launch(packed, normalize=parts[0].job.normalize)
+            staged = self._runner.stage(packed, normalize=parts[0].job.normalize)
         except Exception as error:
-            if not is_out_of_memory(error):
+            memory = is_out_of_memory(error)
+            if not memory:
                 self._fail(parts, error)
                 return None
         else:
-            return _Flight(parts, order, ticket)
-        self._shrink(parts, packed.tokens, packed.texts)
+            return _Batch(parts, order, packed.tokens, staged)
+        self._shrink(parts, packed.tokens)
         return None
 
-    def _shrink(self, parts: list[_Part], tokens: int, texts: int) -> None:
+    def _launch(self, batch: _Batch | None) -> _Flight | None:
+        if batch is None:
+            return None
+        try:
+            return _Flight(batch, batch.staged.launch())
+        except Exception as error:
+            if not is_out_of_memory(error):
+                self._fail(batch.parts, error)
+                return None
+        self._shrink(batch.parts, batch.tokens)
+        return None
+
+    def _shrink(self, parts: list[_Part], tokens: int) -> None:
         """Memory did not suffice: put the texts back and go on with half the budget."""
         self._runner.release_memory()
-        if texts == 1:
-            parts[0].job.fail_for_memory(parts[0].items[0][0])
+        if sum(len(part.items) for part in parts) == 1:
+            part = parts[0]
+            part.job.fail_for_memory(part.items[0][0])
             self._notify()
             return
         self._budget = max(1, min(self._budget, tokens) // 2)
-        for part in [*self._bulk, *parts]:
+        for part in parts:
             part.job.put_back(part.items)
-            note = f"out of memory with {tokens} tokens per batch: went on with {self._budget}"
-            part.job.notes = [note]
-        self._bulk = []
+            part.job.notes = [f"out of memory with {tokens} tokens per batch: went on with {self._budget}"]
 
     def _deliver(self, flight: _Flight) -> None:
-        vectors = flight.ticket.collect()
-        for number, part in enumerate(flight.parts):
-            if part.job.finished:
-                continue
-            if len(flight.parts) == 1:
-                part.job.add([part.items[i][0] for _, i in flight.order], vectors)
-            else:
-                rows = [row for row, (p, _) in enumerate(flight.order) if p == number]
-                part.job.add([part.items[flight.order[row][1]][0] for row in rows], vectors[rows])
+        batch, vectors = flight.batch, flight.ticket.collect()
+        if len(batch.parts) == 1:
+            part = batch.parts[0]
+            part.job.add([part.items[i][0] for _, i in batch.order], vectors)
+        else:
+            for number, part in enumerate(batch.parts):
+                rows = [row for row, (p, _) in enumerate(batch.order) if p == number]
+                part.job.add([part.items[batch.order[row][1]][0] for row in rows], vectors[rows])
         self._notify()
 
     def _fail(self, parts: list[_Part], error: BaseException) -> None:
@@ -253,7 +270,6 @@ class Scheduler:
     def _end(self, job: Job, error: BaseException) -> None:
         job.error = error
         job.abandon()
-        self._bulk = [part for part in self._bulk if part.job is not job]
         self._notify()
 
     def _notify(self) -> None:

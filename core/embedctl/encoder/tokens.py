@@ -29,12 +29,26 @@ _PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token ids of some texts."""
+    """The tokenizer's answers for some texts, special tokens included.
 
-    ids: list[Ints]
-    """Special tokens included."""
-    truncated: list[int]
-    """Indices of texts that were cut."""
+    Unpacking the ids is Python work that holds the interpreter; it is left to whoever feeds the device, which
+    has time for it while the device works, and would otherwise wait for the interpreter at every launch.
+    """
+
+    encodings: list[Any]
+    max_tokens: int
+
+    def ids(self) -> list[Ints]:
+        """Token ids of each text."""
+        return [np.array(encoding.ids, np.int32) for encoding in self.encodings]
+
+    def truncated(self) -> list[int]:
+        """Indices of texts that were cut."""
+        return [
+            index
+            for index, encoding in enumerate(self.encodings)
+            if len(encoding) >= self.max_tokens and encoding.overflowing
+        ]
 
 
 class TextTokenizer:
@@ -57,16 +71,11 @@ class TextTokenizer:
         self._check(model)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Token ids of `texts`, which must be valid Unicode."""
+        """Tokenise `texts`, which must be valid Unicode. The interpreter is free meanwhile."""
         self._configure()
         if self._prompt:
             texts = [self._prompt + text for text in texts]
-        ids, truncated = [], []
-        for index, encoding in enumerate(self._tokenizer.encode_batch_fast(texts)):
-            ids.append(np.array(encoding.ids, np.int32))
-            if len(encoding) >= self._max_tokens and encoding.overflowing:
-                truncated.append(index)
-        return Tokens(ids, truncated)
+        return Tokens(self._tokenizer.encode_batch_fast(texts), self._max_tokens)
 
     def _configure(self) -> None:
         """transformers sets padding and truncation on the same object whenever it is called."""
@@ -87,7 +96,7 @@ class TextTokenizer:
         types = features.get("token_type_ids")
         if types is not None and bool(types[mask].any()):
             raise _different("it gives single texts a token type other than 0")
-        for probe, expected, ids in zip(_PROBES, theirs, self(_PROBES).ids, strict=True):
+        for probe, expected, ids in zip(_PROBES, theirs, self(_PROBES).ids(), strict=True):
             if not np.array_equal(expected, ids):
                 raise _different(f"its tokenizer gives {probe[:30]!r} ids that the fast path does not")
             if len(ids) == 0:

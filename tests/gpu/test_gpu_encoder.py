@@ -1,0 +1,133 @@
+"""The fast encoder's vectors on a CUDA device, beside float32 `encode` on the same weights."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from embedctl.encoder.fast import FastEncoder  # noqa: E402
+from embedctl.encoder.loading import load_model  # noqa: E402
+from embedctl.errors import Cancelled  # noqa: E402
+from tests.support.shaped_models import Shape, shaped_model  # noqa: E402
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+BGE_M3 = Shape("xlm-roberta", "cls", width=1024, layers=24, heads=16, positions=8194, limit=8192)
+MINI = Shape("bert", "mean", width=384, layers=6, heads=12, positions=512, limit=512)
+MINI_DENSE = Shape("bert", "cls", width=384, layers=3, heads=12, positions=512, limit=512, dense=128)
+LENGTHS = [2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513]
+LONG = [2047, 2048, 2049, 8191, 8192]
+
+
+def text_of(tokens: int, seed: int = 0) -> str:
+    """A text of exactly so many tokens: one a byte, and two special ones."""
+    return "".join(random.Random(f"{tokens} {seed}").choices("abcdefghij klmnop qrstuvwxyz", k=tokens - 2))
+
+
+def exact(model: Any, texts: list[str]) -> Any:
+    return model.encode(texts, batch_size=1, normalize_embeddings=True, show_progress_bar=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shaped_model(BGE_M3, tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> Any:
+    return load_model(folder, device="cuda", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def fast(folder: Path) -> Iterator[FastEncoder]:
+    yield FastEncoder.build(load_model(folder, device="cuda", dtype="float16"))
+
+
+def test_every_accelerated_part_passed_its_check(fast: FastEncoder) -> None:
+    assert fast.info.notes == ()
+    assert fast.info.attention == "tiled"
+
+
+def test_vectors_agree_with_float32_at_every_length(fast: FastEncoder, plain: Any) -> None:
+    texts = [text_of(n) for n in LENGTHS + LONG]
+    result = fast.encode(texts)
+    assert result.token_counts.tolist() == LENGTHS + LONG
+    cosines = (result.vectors * exact(plain, texts)).sum(axis=1)
+    assert cosines.min() >= 0.9999, dict(zip(LENGTHS + LONG, cosines, strict=True))
+
+
+def test_vectors_agree_with_float32_on_a_thousand_passages(fast: FastEncoder, plain: Any) -> None:
+    lengths = np.random.default_rng(1).lognormal(5.15, 0.62, 1024).clip(8, 2334).astype(int)
+    texts = [text_of(int(n), seed) for seed, n in enumerate(lengths)]
+    expected = plain.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+    assert (fast.encode(texts).vectors * expected).sum(axis=1).min() >= 0.9999
+
+
+def test_a_vector_does_not_depend_on_its_neighbours(fast: FastEncoder) -> None:
+    texts = [text_of(n, seed) for n in LENGTHS + LONG[:3] for seed in range(3)]
+    alone = np.concatenate([fast.encode([text]).vectors for text in texts])
+    for seed in range(3):
+        order = random.Random(seed).sample(range(len(texts)), len(texts))
+        packed = fast.encode([texts[i] for i in order]).vectors
+        assert np.abs(packed - alone[order]).max() <= 1e-3
+        assert (packed * alone[order]).sum(axis=1).min() >= 0.99999
+
+
+@pytest.mark.parametrize("attention", ["varlen", "grouped"])
+def test_the_fallbacks_of_the_attention_agree_too(folder: Path, plain: Any, attention: str) -> None:
+    encoder = FastEncoder.build(load_model(folder, device="cuda", dtype="float16"), attention=attention)
+    texts = [text_of(n) for n in LENGTHS]
+    assert encoder.info.attention == attention
+    assert (encoder.encode(texts).vectors * exact(plain, texts)).sum(axis=1).min() >= 0.9999
+
+
+@pytest.mark.parametrize("shape", [MINI, MINI_DENSE], ids=["mean", "dense"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_bert_with_mean_pooling_and_with_a_dense_module(shape: Shape, dtype: str, tmp_path: Path) -> None:
+    folder = shaped_model(shape, tmp_path)
+    encoder = FastEncoder.build(load_model(folder, device="cuda", dtype=dtype))
+    texts = [text_of(n, seed) for seed, n in enumerate([*LENGTHS[:-1], 40, 40, 7, 300])]
+    expected = exact(load_model(folder, device="cuda", dtype="float32"), texts)
+    assert encoder.info.notes == ()
+    assert (encoder.encode(texts).vectors * expected).sum(axis=1).min() >= 0.9999
+    one_by_one = np.concatenate([encoder.encode([text]).vectors for text in texts])
+    assert (one_by_one * expected).sum(axis=1).min() >= 0.9999
+
+
+def test_concurrent_queries_and_a_bulk_job_get_their_own_vectors(fast: FastEncoder) -> None:
+    queries = [text_of(5 + i % 40, i) for i in range(64)]
+    bulk = [text_of(100 + i % 300, i) for i in range(600)]
+    alone = [fast.encode([query]).vectors[0] for query in queries]
+    expected = fast.encode(bulk).vectors
+    with ThreadPoolExecutor(17) as pool:
+        job = pool.submit(fast.encode, bulk)
+        answers = list(pool.map(lambda query: fast.encode([query]).vectors[0], queries))
+    assert (np.stack(answers) * np.stack(alone)).sum(axis=1).min() >= 0.99999
+    assert (job.result().vectors * expected).sum(axis=1).min() >= 0.99999
+
+
+def test_a_cancelled_job_frees_its_place(fast: FastEncoder) -> None:
+    batches = 0
+
+    def cancelled() -> bool:
+        nonlocal batches
+        batches += 1
+        return batches > 3
+
+    with pytest.raises(Cancelled):
+        fast.encode([text_of(500, i) for i in range(400)], cancelled=cancelled)
+    assert np.isfinite(fast.encode(["after it"]).vectors).all()
+    assert threading.active_count() < 32
