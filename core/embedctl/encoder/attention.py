@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn import functional
 
 from embedctl.encoder.packing import Run
 
@@ -81,6 +81,6 @@ def _grouped(heads: int, qkv: Tensor, row: Row) -> Tensor:
         rows = slice(run.first, run.first + run.texts * run.length)
         # (rows, 3 * width) -> 3 x (texts, heads, length, depth)
         query, key, value = qkv[rows].view(run.texts, run.length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        answer = scaled_dot_product_attention(query, key, value)
+        answer = functional.scaled_dot_product_attention(query, key, value)
         mixed[rows] = answer.transpose(1, 2).reshape(-1, width)
     return mixed

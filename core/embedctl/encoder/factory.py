@@ -12,8 +12,9 @@ from sentence_transformers import SentenceTransformer
 from embedctl.encoder.attention_kernels import ladder
 from embedctl.encoder.base import Encoder
 from embedctl.encoder.canary import check, reference_vectors
+from embedctl.encoder.fast import FastEncoder
 from embedctl.encoder.reference import ReferenceEncoder
-from embedctl.errors import BackendError, CanaryError
+from embedctl.errors import BackendError, CanaryError, EmbedctlError
 from embedctl.records import CanaryReport
 
 
@@ -22,6 +23,9 @@ class EncoderOptions:
     attention: str = "auto"
     """`auto` or one of `attention_kernels.LADDER`."""
     batch_size: int = 32
+    """Texts per forward pass of the reference encoder; the fast one goes by tokens."""
+    fast: bool = True
+    """Try the packed path first, where `attention` leaves the choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Selection:
     reference: NDArray[np.float32]
     """What `canary.check` needs to judge the encoder again later."""
     notes: tuple[str, ...]
-    """One line for every kernel that was tried and failed."""
+    """One line for every path and kernel that was tried and failed."""
 
 
 def build_encoder(model: SentenceTransformer, options: EncoderOptions) -> Encoder:
@@ -51,7 +55,9 @@ def select_encoder(
     *,
     build: Callable[[SentenceTransformer, EncoderOptions], Encoder] = build_encoder,
 ) -> Selection:
-    """Walk down the kernels from the fastest to the safest, and take the first that passes the canary.
+    """Take the packed path if it knows the model and passes the canary, else the first kernel that passes.
+
+    Kernels are tried from the fastest to the safest.
 
     Raises:
         CanaryError: None passed; says what each one showed.
@@ -59,13 +65,24 @@ def select_encoder(
     """
     reference = reference_vectors(model)
     notes: list[str] = []
+    if options.fast and options.attention == "auto":
+        try:
+            fast = FastEncoder.build(model)
+            report = check(fast, reference)
+            problem = report.detail
+        except (RuntimeError, ValueError, EmbedctlError) as error:
+            problem = _first_line(error)
+        else:
+            if report.passed:
+                return Selection(fast, report, reference, ())
+        notes.append(f"the packed path is not used: {problem}")
     for kernel in ladder(options.attention, model.device):
         try:
             encoder = build(model, replace(options, attention=kernel))
             report = check(encoder, reference)
             problem = report.detail
         except (RuntimeError, ValueError) as error:  # a kernel that is not built in, or that CUDA refuses
-            problem = str(error).strip().split("\n")[0]
+            problem = _first_line(error)
         except BackendError as error:
             problem = str(error)
         else:
@@ -78,3 +95,7 @@ def select_encoder(
         remedy="set native.dtype = float32 or native.attention = math, or check the files with "
         "`embedctl models verify`",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

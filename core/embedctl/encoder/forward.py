@@ -96,12 +96,12 @@ class FusedSteps:
         return _linear(x, linear)
 
     def linear_add_norm(self, x: Tensor, linear: Linear, residual: Tensor, norm: Norm) -> Tensor:
-        fused = self._fused
+        fused, scale = self._fused, (norm.gamma, norm.beta, norm.eps)
         if fused.fits_skinny(x, linear.weight):
-            return fused.skinny_linear_add_norm(
-                x, linear.weight, linear.bias, residual, norm.gamma, norm.beta, norm.eps
-            )
-        return fused.add_norm_(_linear(x, linear), residual, norm.gamma, norm.beta, norm.eps)
+            normed: Tensor = fused.skinny_linear_add_norm(x, linear.weight, linear.bias, residual, *scale)
+        else:
+            normed = fused.add_norm_(_linear(x, linear), residual, *scale)
+        return normed
 
     def expand(self, x: Tensor, linear: Linear) -> Tensor:
         if self._fused.fits_skinny(x, linear.weight):

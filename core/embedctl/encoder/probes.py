@@ -143,7 +143,7 @@ def _disagreement(runner: Runner, model: Architecture, ids: Sequence[Ints], expe
         if not np.isfinite(vectors).all():
             return "its vectors are not finite"
         least = float((vectors * expected[:count]).sum(axis=1).min())
-        if least < wanted:
+        if not least >= wanted:  # so that a NaN of sentence-transformers' own counts as disagreement too
             return f"least cosine {least:.6f} to sentence-transformers' own forward"
     return None
 

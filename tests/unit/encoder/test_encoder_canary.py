@@ -20,6 +20,7 @@ from embedctl.encoder.factory import EncoderOptions, build_encoder, select_encod
 from embedctl.encoder.loading import load_model  # noqa: E402
 
 Spoil = Callable[[Any], Any]
+LADDER_ONLY = EncoderOptions(fast=False)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def refused(output: Any) -> Any:
 
 
 def test_a_sound_model_passes_on_the_fastest_kernel(model: Any) -> None:
-    selection = select_encoder(model, EncoderOptions())
+    selection = select_encoder(model, LADDER_ONLY)
     report = selection.canary
     assert report.passed
     assert (report.texts, report.dimension, report.detail) == (len(TEXTS), 32, "")
@@ -71,7 +72,7 @@ def test_a_kernel_that_fails_gives_way_to_the_next_safer_one(
 ) -> None:
     expected = build_encoder(model, EncoderOptions("math")).encode(["text"]).vectors
     plant(monkeypatch, spoil)
-    selection = select_encoder(model, EncoderOptions())
+    selection = select_encoder(model, LADDER_ONLY)
     assert selection.encoder.info.attention == "math"
     assert len(selection.notes) == 1
     assert selection.notes[0].startswith("attention kernel sdpa failed the canary")
@@ -91,13 +92,13 @@ def test_weights_that_are_broken_fail_under_every_kernel(model: Any) -> None:
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
     with pytest.raises(CanaryError) as caught:
-        select_encoder(model, EncoderOptions())
+        select_encoder(model, LADDER_ONLY)
     assert "even under math attention" in caught.value.why
     assert "eager" in caught.value.why
 
 
 def test_the_canary_can_be_asked_again(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    selection = select_encoder(model, EncoderOptions())
+    selection = select_encoder(model, LADDER_ONLY)
     assert check(selection.encoder, selection.reference).passed
     plant(monkeypatch, wrong)
     assert not check(selection.encoder, selection.reference).passed
