@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from embedctl.engine.agreement import WARN_BELOW, least_cosine
 from embedctl.engine.jobs import Job
@@ -48,11 +48,17 @@ class _Steps:
     def __init__(self, job: Job, gpu_memory: Callable[[], int | None]) -> None:
         self._job = job
         self._gpu_memory = gpu_memory
+        self._standing = False
         self.records: list[StepRecord] = []
+
+    def stand(self) -> None:
+        """The switch is done: what follows tidies up, and a cancel cannot undo it any more."""
+        self._standing = True
 
     @contextmanager
     def step(self, name: str) -> Iterator[_Step]:
-        self._job.cancel_token.raise_if_cancelled()
+        if not self._standing:
+            self._job.cancel_token.raise_if_cancelled()
         started = time.monotonic()
         note = _Step()
         self.records.append(StepRecord(name, "running"))
@@ -61,7 +67,7 @@ class _Steps:
         try:
             yield note
         except BaseException as error:
-            note.detail = error.what if isinstance(error, EmbedctlError) else str(error)
+            note.detail = note.detail or (error.what if isinstance(error, EmbedctlError) else str(error))
             self._end(name, "failed", started, note)
             raise
         self._end(name, "warning" if note.warned else "done", started, note)
@@ -94,6 +100,31 @@ class _Steps:
 
     def _show(self) -> None:
         self._job.show_steps(tuple(self.records))
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """How things stood when a switch began."""
+
+    source: BackendName
+    target: BackendName
+    source_loaded: bool
+    target_loaded: bool
+
+
+_FIT_DETAIL: Final = {
+    True: "both fit at once",
+    False: "requests wait while memory is freed",
+    None: "not known whether both fit at once; tried",
+}
+
+
+def _not_switched(source: BackendName, failure: Failure) -> SwitchError:
+    return SwitchError(
+        f"Not switched: {source} is still the active backend",
+        why=f"{failure.what}. {failure.why}".rstrip(". "),
+        remedy=failure.remedy,
+    )
 
 
 class Switcher:
@@ -132,6 +163,11 @@ class Switcher:
         fits = room.fits(expected)
         if fits is False and obstacle is None:
             obstacle = self._no_room(room, expected, source_bytes if source_loaded else None)
+        warnings = (
+            (f"both were to stay loaded, but there is not the memory for it: {source} is unloaded first",)
+            if keep and source_loaded and fits is False
+            else ()
+        )
         return SwitchPlan(
             source=source,
             target=target,
@@ -142,10 +178,10 @@ class Switcher:
             expected_source="already loaded" if loaded else preflight.expected_source if preflight else "",
             available_bytes=room.available,
             floor_bytes=room.floor,
-            unloads_source=source_loaded and not keep,
+            unloads_source=source_loaded and (not keep or fits is False),
             fits_beside=fits,
             steps=self._step_names(source, target, source_loaded, keep, fits),
-            warnings=preflight.warnings if preflight else (),
+            warnings=(*(preflight.warnings if preflight else ()), *warnings),
             obstacle=obstacle,
         )
 
@@ -157,35 +193,32 @@ class Switcher:
             Cancelled: Cancelled before the flip; the old backend is active as before.
         """
         started = time.monotonic()
-        steps = _Steps(job, lambda: self._room().used_by_gpu)
+        steps = _Steps(job, self._gpu_memory)
         source = self._traffic.active
-        was_loaded = self._lifecycle.ready(target)
-        try:
-            with steps.step("preflight") as step:
-                plan = self.plan(target, keep_both)
-                if plan.obstacle:
-                    raise SwitchError(plan.obstacle.what, why=plan.obstacle.why, remedy=plan.obstacle.remedy)
-                step.detail = (
-                    "both fit at once" if plan.fits_beside else "requests wait while memory is freed"
-                )
-            with ExitStack() as held:
+        before = _Before(source, target, self._lifecycle.ready(source), self._lifecycle.ready(target))
+        with steps.step("preflight") as step:
+            plan = self.plan(target, keep_both)
+            if plan.obstacle:
+                step.detail = plan.obstacle.what
+                raise _not_switched(source, plan.obstacle)
+            step.detail = _FIT_DETAIL[plan.fits_beside]
+        with ExitStack() as held:
+            if plan.fits_beside is False:
+                held.enter_context(self._traffic.held())
+            try:
                 if plan.fits_beside is False:
-                    held.enter_context(self._traffic.held())
                     self._make_room(steps, plan)
                 agreement = self._bring_up(steps, job, plan)
                 with steps.step("flip"):
                     self._activate(target)
-        except (EmbedctlError, OSError) as error:
-            self._roll_back(steps, job, source, target, was_loaded)
-            if isinstance(error, Cancelled):
-                raise
-            what = error.what if isinstance(error, EmbedctlError) else str(error)
-            raise SwitchError(
-                f"Not switched: {source} is still the active backend",
-                why=f"{what}. {error.why}".rstrip(". ") if isinstance(error, EmbedctlError) else what,
-                remedy=error.remedy if isinstance(error, EmbedctlError) else "",
-            ) from error
-        unloaded = self._retire(steps, plan) if plan.fits_beside is not False else True
+                    steps.stand()
+            except Exception as error:
+                # Before held requests are let go: they must find the old backend as it was.
+                self._roll_back(steps, job, before)
+                if isinstance(error, Cancelled) or not isinstance(error, EmbedctlError):
+                    raise
+                raise _not_switched(source, Failure(error.what, error.why, error.remedy)) from error
+        unloaded = self._retire(steps, job, plan) if plan.fits_beside is not False else True
         return SwitchReport(
             source=source,
             target=target,
@@ -238,12 +271,16 @@ class Switcher:
             self._lifecycle.unload(plan.source)
         self._settle(steps, plan.source)
 
-    def _retire(self, steps: _Steps, plan: SwitchPlan) -> bool:
+    def _retire(self, steps: _Steps, job: Job, plan: SwitchPlan) -> bool:
         """Let the old backend go, after the flip: trouble here is a warning, the switch stands."""
         if not plan.unloads_source:
             return False
         with steps.step("drain") as step:
-            if not self._traffic.drained(plan.source, self._settings.drain_timeout_s):
+            drained = self._traffic.drained(plan.source, self._settings.drain_timeout_s)
+            if job.cancel_token.cancelled:
+                step.warned = True
+                step.detail = f"cancelled after the flip: {plan.source} stays loaded"
+            elif not drained:
                 step.warned = True
                 step.detail = (
                     f"{self._traffic.in_flight(plan.source)} requests still run on {plan.source}; "
@@ -272,18 +309,25 @@ class Switcher:
             left = held_bytes(self._latest.sample, backend)
             step.detail = "memory is back" if back else f"not all memory is back yet ({_gib(left)} left)"
 
-    def _roll_back(
-        self, steps: _Steps, job: Job, source: BackendName, target: BackendName, was_loaded: bool
-    ) -> None:
+    def _roll_back(self, steps: _Steps, job: Job, before: _Before) -> None:
         """Put things back as they were."""
-        source_unloaded = any(r.name == f"unload {source}" and r.state == "done" for r in steps.records)
-        if not was_loaded and self._lifecycle.ready(target):
+        source, target = before.source, before.target
+        if not before.target_loaded and self._lifecycle.ready(target):
             steps.undo(f"roll back: unload {target}", lambda: self._lifecycle.unload(target))
-        if source_unloaded:
+        if before.source_loaded and not self._lifecycle.ready(source):
+            # What the target held must be seen to be free, or the way back is refused for want of memory.
+            self._latest.wait_until(
+                lambda sample: before.target_loaded or not held_bytes(sample, target),
+                self._settings.settle_timeout_s,
+            )
             fresh = CancelToken()  # the user's cancel must not stop the way back
             steps.undo(f"roll back: load {source}", lambda: self._lifecycle.load(source, job, fresh))
 
     # Planning ---------------------------------------------------------------------------------------
+
+    def _gpu_memory(self) -> int | None:
+        used = self._latest.sample.get("gpu_memory_used") if self._latest.sample else None
+        return int(used) if used is not None else None
 
     def _keep(self, keep_both: bool | None) -> bool:
         return not self._settings.unload_after_switch if keep_both is None else keep_both

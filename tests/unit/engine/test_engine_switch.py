@@ -127,6 +127,31 @@ def test_cancel_before_the_flip_rolls_back(r: Rig) -> None:
     assert r.ollama.status().state is BackendState.UNLOADED
 
 
+def test_cancel_after_the_flip_leaves_the_switch_standing_and_the_old_backend_loaded(r: Rig) -> None:
+    with r.engine._traffic.request("native", 1, None):  # keeps the drain waiting
+        job = r.engine.switch("ollama")
+        wait_until(lambda: any(step.name == "drain" for step in job.update.steps))
+        job.cancel()
+    final = job.wait(30)
+    assert final.state is JobState.DONE
+    assert isinstance(final.result, SwitchReport) and not final.result.unloaded_source
+    assert "stays loaded" in final.result.warnings[0]
+    assert r.engine.status().active == "ollama"
+    assert r.native.status().state is BackendState.READY
+    assert [event.kind for event in r.engine.events(kinds=["switch"])] == ["switch"]
+
+
+def test_a_fault_that_nobody_foresaw_rolls_back_too(r: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> float:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(switching, "least_cosine", broken)
+    final = r.engine.switch("ollama").wait(30)
+    assert final.state is JobState.FAILED
+    assert r.engine.status().active == "native"
+    assert r.ollama.status().state is BackendState.UNLOADED
+
+
 def test_memory_that_does_not_come_back_is_told_and_the_switch_stands(tmp_path: Path) -> None:
     settings = Settings.model_validate(
         {"telemetry": {"screen_hz": 20, "store_hz": 10}, "engine": {"settle_timeout_s": 0.3}}
@@ -162,6 +187,52 @@ def test_a_held_switch_that_fails_brings_the_old_backend_back(r: Rig) -> None:
     assert ("roll back: load native", "done") in outline(final.steps)
     assert r.native.status().state is BackendState.READY
     assert np.allclose(r.engine.embed(["after"]).vectors[0], vector_of("after"))
+
+
+def test_requests_held_by_a_switch_that_fails_wait_until_the_old_backend_is_back(
+    r: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let go earlier they would ask for the old backend while the new one still fills the memory."""
+    r.probe.others = r.probe.total - 2 * GIB - 9 * GIB
+    wait_for_sample(r)
+    answers: list[object] = []
+
+    def ask() -> None:
+        try:
+            answers.append(r.engine.embed(["held"]).backend)
+        except BackendError as error:
+            answers.append(error)
+
+    asker = threading.Thread(target=ask)
+
+    def broken_flip(_: str) -> None:
+        asker.start()
+        raise BackendError("The flip failed")
+
+    monkeypatch.setattr(r.engine._switcher, "_activate", broken_flip)
+    unload = r.ollama.unload
+
+    def slow_unload() -> None:
+        asker.join(0.1)  # a request that is not held would be answered, or refused, by now
+        assert answers == []
+        unload()
+
+    monkeypatch.setattr(r.ollama, "unload", slow_unload)
+    final = r.engine.switch("ollama").wait(30)
+    assert outline(final.steps)[-2:] == [
+        ("roll back: unload ollama", "done"),
+        ("roll back: load native", "done"),
+    ]
+    asker.join(30)
+    assert answers == ["native"]
+
+
+def test_what_cannot_be_kept_beside_is_said_before_it_goes(r: Rig) -> None:
+    r.probe.others = r.probe.total - 2 * GIB - 9 * GIB
+    wait_for_sample(r)
+    plan = r.engine.plan_switch("ollama", keep_both=True)
+    assert plan.unloads_source
+    assert "native is unloaded first" in plan.warnings[0]
 
 
 def test_a_backend_that_cannot_fit_at_all_is_an_obstacle(r: Rig) -> None:
