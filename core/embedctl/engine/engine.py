@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from embedctl.records import (
     Run,
     RunComparison,
     RunSummary,
+    Sample,
     Severity,
     Status,
     SwitchPlan,
@@ -42,12 +43,12 @@ from embedctl.settings import Settings
 if TYPE_CHECKING:
     from embedctl.telemetry.sampler import Sampler
 
-log = logging.getLogger(__name__)
-
 _ACTIVE = "active_backend"
 """Key of the active choice in the store."""
 _BACKENDS, _MODEL, _PULL = "backends", "model", "pull"
 """Groups of jobs that exclude each other."""
+_FIRST_SAMPLE_S = 3.0
+"""How long a load that follows the start at once waits for the first figures of the machine."""
 
 
 class Engine:
@@ -78,6 +79,7 @@ class Engine:
         self._demo = demo
         self._clock = clock
         self._closing = threading.Lock()
+        self._reading = threading.Lock()
         self._closed = False
         self._machine = parts.probe.machine()
         self._latest = LatestSample()
@@ -157,6 +159,8 @@ class Engine:
         normalize: bool = True,
         timeout: float | None = None,
     ) -> EmbedResult:
+        if self._closed:
+            raise UsageError("Nothing can be embedded any more", why="embedctl is closing or was closed")
         if backend is not None:
             self._lifecycle.backend(backend)
         request = EmbedRequest(texts, batch_size, normalize, timeout)
@@ -229,9 +233,12 @@ class Engine:
     def benchmark(
         self, *, backends: Sequence[BackendName] | None = None, preset: str = "quick", title: str = ""
     ) -> Job:
-        names = tuple(backends or self._parts.backends)
+        from embedctl.lab.benchmark import shapes_of
+
+        names = tuple(dict.fromkeys(backends or self._parts.backends))
         for name in names:
             self._lifecycle.backend(name)
+        shapes_of(preset)  # refused now, not after minutes of loading
         return self._jobs.start(
             _BACKENDS,
             "benchmark",
@@ -293,23 +300,19 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
-        self._jobs.close()
-        if self._sampler is not None:
-            self._watch.stop()
-            self._sampler.stop()
-        for name, backend in self._parts.backends.items():
-            try:
-                if self._lifecycle.ours(name):
-                    backend.unload()
-            except EmbedctlError as error:
-                log.warning("%s could not be unloaded: %s", name, error)
-            backend.close()
-        if self._recording:
-            self._parts.journal.add("stop", "embedctl stopped")
-        self._parts.probe.close()
-        self._parts.store.close()
-        for end in self._parts.at_close:
-            end()
+        with ExitStack() as ends:  # last in, first out; one that fails does not keep the others from running
+            for end in reversed(self._parts.at_close):
+                ends.callback(end)
+            ends.callback(self._parts.store.close)
+            ends.callback(self._parts.probe.close)
+            if self._recording:
+                ends.callback(self._parts.journal.add, "stop", "embedctl stopped")
+            for backend in self._parts.backends.values():
+                ends.callback(backend.close)  # unloads what it loaded itself, and nothing else
+            if self._sampler is not None:
+                ends.callback(self._sampler.stop)
+                ends.callback(self._watch.stop)
+            ends.callback(self._jobs.close)
 
     # Work ---
 
@@ -379,7 +382,14 @@ class Engine:
         return stored
 
     def _room(self) -> Room:
-        return room(self._machine, self._latest.sample, self._settings.engine.memory_floor_gib)
+        """The room as of now: by the sampler, or, where none runs, by a reading of its own."""
+        if self._sampler is not None:
+            sample = self._latest.first(timeout=_FIRST_SAMPLE_S)
+        else:
+            with self._reading:  # a probe is read by one thread at a time
+                readings = self._parts.probe.read({})
+            sample = Sample(self._clock(), readings.values, readings.provenance)
+        return room(self._machine, sample, self._settings.engine.memory_floor_gib)
 
     def _activate(self, backend: BackendName) -> None:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from embedctl.backends.base import Backend
 from embedctl.engine.journal import Journal
@@ -32,6 +33,8 @@ class Lifecycle:
         self._journal = journal
         self._drain_timeout = drain_timeout
         self._locks = {name: threading.RLock() for name in backends}
+        self._admission = threading.Lock()
+        """Held from the look at the memory to the end of a load: two loads must not count the same bytes."""
         self._ours: set[BackendName] = set()
 
     def backend(self, name: BackendName) -> Backend:
@@ -66,28 +69,28 @@ class Lifecycle:
         with self._locks[name]:
             was_ready = self.ready(name)
             try:
-                if not was_ready:
-                    progress("preflight")
-                    self._admit(name, backend.preflight().expected_bytes)
-                report = backend.load(progress, cancel)
+                if was_ready:
+                    return backend.load(progress, cancel)
+                progress("preflight")
+                with self._admitted(name, backend, cancel):
+                    report = backend.load(progress, cancel)
             except Cancelled:
                 raise
             except EmbedctlError as error:
                 self._journal.add_failure(f"loading {name} failed", error, name, during="load")
                 raise
             self._ours.add(name)
-            if not was_ready:
-                self._journal.add(
-                    "load",
-                    f"{name} loaded in {report.seconds:.1f} s",
-                    name,
-                    Severity.WARNING if report.notes else Severity.OK,
-                    {
-                        "seconds": report.seconds,
-                        "notes": list(report.notes),
-                        "least_cosine": report.canary.least_cosine if report.canary else None,
-                    },
-                )
+            self._journal.add(
+                "load",
+                f"{name} loaded in {report.seconds:.1f} s",
+                name,
+                Severity.WARNING if report.notes else Severity.OK,
+                {
+                    "seconds": report.seconds,
+                    "notes": list(report.notes),
+                    "least_cosine": report.canary.least_cosine if report.canary else None,
+                },
+            )
             return report
 
     def ensure_ready(self, name: BackendName) -> None:
@@ -121,6 +124,16 @@ class Lifecycle:
                 remedy="try when there is less load, or raise engine.drain_timeout_s",
             )
         self.unload(name)
+
+    @contextmanager
+    def _admitted(self, name: BackendName, backend: Backend, cancel: CancelToken) -> Iterator[None]:
+        while not self._admission.acquire(timeout=0.2):
+            cancel.raise_if_cancelled()
+        try:
+            self._admit(name, backend.preflight().expected_bytes)
+            yield
+        finally:
+            self._admission.release()
 
     def _admit(self, name: BackendName, expected: int | None) -> None:
         room = self._room()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,12 @@ from embedctl.backends.base import Backend, EmbedRequest
 from embedctl.engine.jobs import Job
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample
+from embedctl.errors import BackendError
 from embedctl.lab.benchmark import Target, run_benchmark
 from embedctl.lab.tokens import token_counter
 from embedctl.records import EmbedResult, Fingerprint, Machine, Run
+
+log = logging.getLogger(__name__)
 
 
 def measure(
@@ -26,7 +30,7 @@ def measure(
     folder: Path | None,
     machine: Machine | None,
 ) -> Run:
-    """Measure the backends one beside the other; those that were not loaded are unloaded afterwards.
+    """Measure the backends one beside the other; those that were not loaded are unloaded once idle.
 
     Raises:
         BackendError: A backend could not be loaded.
@@ -48,7 +52,10 @@ def measure(
     finally:
         for name in borrowed:
             if lifecycle.ready(name):
-                lifecycle.unload(name)
+                try:
+                    lifecycle.unload_when_idle(name)
+                except BackendError as error:  # somebody began to use it: their requests matter more
+                    log.warning("%s stays loaded after the benchmark: %s", name, error)
 
 
 def _target(backend: Backend, latest: LatestSample, machine: Machine | None) -> Target:

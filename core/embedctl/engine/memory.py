@@ -108,6 +108,12 @@ class LatestSample:
     def processes(self) -> tuple[GpuProcess, ...]:
         return self._processes
 
+    def first(self, timeout: float) -> Sample | None:
+        """The newest sample; where there is none yet, the first, if it comes within `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._sample is not None, timeout)
+            return self._sample
+
     def put(self, sample: Sample, processes: tuple[GpuProcess, ...]) -> None:
         with self._changed:
             self._sample = sample

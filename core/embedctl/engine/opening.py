@@ -110,7 +110,7 @@ def _assemble(
             pull=ollama.pull,
             at_close=(at_close,) if at_close else (),
         ),
-        starting_backend=settings.engine.backend if "EMBEDDING_BACKEND" in os.environ else None,
+        starting_backend=settings.engine.backend if os.environ.get("EMBEDDING_BACKEND") else None,
         demo=demo,
         sampling=sampling,
         recording=recording,

@@ -77,6 +77,22 @@ PRESETS: Final[dict[str, tuple[Shape, ...]]] = {
 }
 
 
+def shapes_of(preset: str) -> tuple[Shape, ...]:
+    """The request shapes of a preset.
+
+    Raises:
+        UsageError: There is no such preset.
+    """
+    try:
+        return PRESETS[preset]
+    except KeyError:
+        raise UsageError(
+            f"There is no preset {preset!r}",
+            why="it is none of those known",
+            remedy=f"use {' or '.join(PRESETS)}",
+        ) from None
+
+
 @dataclass(slots=True)
 class _Tally:
     """What one backend showed under one shape."""
@@ -110,8 +126,7 @@ def run_benchmark(
         UsageError: There is no such preset.
         Cancelled: `cancel` was set.
     """
-    if preset not in PRESETS:
-        raise UsageError(f"There is no preset {preset!r}", why=f"the presets are {', '.join(PRESETS)}")
+    shapes = shapes_of(preset)
     fingerprints = tuple(target.fingerprint() for target in targets)
     workload, left_out = _that_fit(workload or built_in(), fingerprints, count_tokens)
     order = random.Random(seed)  # the order of blocks, no secret
@@ -119,7 +134,6 @@ def run_benchmark(
     measurements: list[Measurement] = []
     comparisons: list[Comparison] = []
     notes: list[str] = []
-    shapes = PRESETS[preset]
     for number, shape in enumerate(shapes):
         report = _ShapeProgress(progress, shape, number, len(shapes))
         tallies, rows = _measure_shape(targets, shape, workload, count_tokens, order, report, cancel, timer)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from embedctl import EmbeddingService
-from embedctl.errors import BackendError, BackendOutOfMemoryError, InvalidTextError, UsageError
+from embedctl.errors import BackendError, BackendOutOfMemoryError, InvalidTextError, StoreError, UsageError
 from embedctl.events import EventRecorded, Message, SampleTaken
+from embedctl.progress import CancelToken
 from embedctl.records import BackendState, EmbedResult, JobState, TextFailure
+from embedctl.settings import Settings
 from tests.support.engines import GIB, Rig, rig
 from tests.support.fake_backend import DIMENSION, vector_of
 
@@ -60,11 +62,89 @@ def test_unload_waits_for_requests_in_flight(r: Rig) -> None:
     assert r.native.status().state is BackendState.UNLOADED
 
 
-def test_close_unloads_what_this_engine_loaded_and_nothing_else(tmp_path: Path) -> None:
+def test_close_leaves_it_to_each_backend_what_is_its_own_to_unload(tmp_path: Path) -> None:
+    """`unload` takes a model from Ollama whoever loaded it; `close` ends what the backend started."""
     with rig(tmp_path) as r:
         r.engine.load("native").wait(30)
-    assert r.native.calls == ["load", "unload", "close"]
+    assert r.native.calls == ["load", "close"]
     assert r.ollama.calls == ["close"]
+
+
+def test_one_part_that_cannot_be_closed_does_not_leave_the_others_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise StoreError("The history cannot be closed")
+
+    with rig(tmp_path, sampling=False) as r:
+        monkeypatch.setattr(r.engine._parts.probe, "close", broken)
+        with pytest.raises(StoreError):
+            r.engine.close()
+        assert "close" in r.native.calls and "close" in r.ollama.calls
+        with pytest.raises(StoreError, match="closed"):
+            r.engine.events()
+
+
+def test_nothing_is_loaded_for_a_request_that_comes_after_the_end(tmp_path: Path) -> None:
+    with rig(tmp_path, sampling=False) as r:
+        r.engine.close()
+        with pytest.raises(UsageError, match="was closed"):
+            r.engine.embed(["late"])
+    assert "load" not in r.native.calls
+
+
+def test_without_a_sampler_the_memory_floor_holds_all_the_same(tmp_path: Path) -> None:
+    with rig(tmp_path, sampling=False) as r:
+        r.probe.others = r.probe.total - 9 * GIB
+        with pytest.raises(BackendOutOfMemoryError):
+            r.engine.embed(["a"])
+        r.probe.others = r.probe.total - 11 * GIB
+        assert r.engine.embed(["a"]).backend == "native"
+
+
+def test_two_loads_at_once_do_not_count_the_same_memory(tmp_path: Path) -> None:
+    """11 GiB are available, 8 of them the floor: one backend of 2 GiB fits, and not the other beside it."""
+    with rig(tmp_path, sampling=False) as r:
+        r.probe.others = r.probe.total - 11 * GIB
+        entered, release = threading.Event(), threading.Event()
+
+        def wait_there(_: CancelToken) -> None:
+            entered.set()
+            assert release.wait(30)
+
+        r.native.on_load = wait_there
+        first = threading.Thread(target=r.engine.embed, args=(["a"],))
+        first.start()
+        assert entered.wait(30)
+        refused: list[Exception] = []
+
+        def second() -> None:
+            try:
+                r.engine.embed(["b"], backend="ollama")
+            except BackendOutOfMemoryError as error:
+                refused.append(error)
+
+        other = threading.Thread(target=second)
+        other.start()
+        other.join(0.05)  # it waits for the load that was there first
+        release.set()
+        first.join(30)
+        other.join(30)
+    assert len(refused) == 1
+    assert r.ollama.calls == ["close"]
+
+
+def test_a_benchmark_does_not_take_a_backend_from_those_who_began_to_use_it(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"engine": {"drain_timeout_s": 0.05}})
+    with rig(tmp_path, settings, sampling=False) as r, r.engine._traffic.request("native", 1, None):
+        assert r.engine.benchmark(backends=["native", "native"]).wait(60).state is JobState.DONE
+        assert r.native.status().state is BackendState.READY
+
+
+def test_an_unknown_preset_is_refused_before_anything_is_loaded(r: Rig) -> None:
+    with pytest.raises(UsageError, match="no preset 'thorough'"):
+        r.engine.benchmark(preset="thorough")
+    assert r.native.calls == []
 
 
 def test_samples_and_events_are_there_at_the_next_start(tmp_path: Path) -> None:
