@@ -36,10 +36,12 @@ def _towards_loading(state: ConsoleState) -> NextStep:
     native, ollama = state.backend("native"), state.backend("ollama")
     if native is not None and native.state in _LOADABLE:
         return NextStep("l", f"loads {native.model or 'the model'} into the native backend")
-    if ollama is not None and ollama.state is BackendState.UNLOADED:
-        return NextStep("s", f"switches to ollama, which has {ollama.model or 'the model'} here")
+    if ollama is not None and ollama.state is BackendState.UNLOADED and state.status.active == "ollama":
+        return NextStep("l", "loads ollama, once its card has the focus (tab)")
     if native is not None and native.state is BackendState.MODEL_MISSING:
         return NextStep("d", f"shows what there is to download: {_model_words(state, native)}")
+    if ollama is not None and ollama.state is BackendState.UNLOADED:
+        return NextStep("s", f"switches to ollama, which has {ollama.model or 'the model'} here")
     if ollama is not None and ollama.state is BackendState.MODEL_MISSING:
         return NextStep("2", "opens Models, where p pulls the model into Ollama")
     return NextStep("5", "opens Doctor: no backend can be used yet, it says why")

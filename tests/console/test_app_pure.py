@@ -104,7 +104,9 @@ class TestNextStep:
         ("native", "ollama", "active", "key"),
         [
             (MISSING, BackendState.UNAVAILABLE, "native", "d"),
-            (MISSING, UNLOADED, "native", "s"),
+            (MISSING, UNLOADED, "native", "d"),
+            (MISSING, UNLOADED, "ollama", "l"),
+            (BackendState.UNAVAILABLE, UNLOADED, "native", "s"),
             (UNLOADED, BackendState.UNAVAILABLE, "native", "l"),
             (FAILED, BackendState.READY, "ollama", "l"),
             (UNLOADED, BackendState.READY, "native", "s"),

@@ -13,16 +13,23 @@ from tests.support.fake_engine import FakeEngine
 
 
 def test_the_worst_finding_comes_first_with_its_remedy_and_in_words() -> None:
-    lines = findings_text(canned.findings()).plain.splitlines()
+    lines = findings_text(canned.findings(), 100).plain.splitlines()
     assert lines[0].startswith("✗ ERROR")
     assert lines[2].strip().startswith("→ export TRITON_PTXAS_PATH")
     assert lines[-2].startswith("✓ OK")
 
 
+def test_long_details_stay_under_their_title() -> None:
+    long = Finding("memory", "One pool", Severity.INFO, "word " * 40)
+    lines = findings_text([long], 60).plain.splitlines()
+    assert len(lines) > 3
+    assert all(line.startswith(" " * 10) and len(line) <= 60 for line in lines[1:])
+
+
 def test_the_verdict_counts_each_severity() -> None:
     assert verdict_text(canned.findings()).plain == "✗ 1 error   ! 1 warning   · 1 info   ✓ 3 ok"
     fine = [Finding("python", "Python", Severity.OK, "")]
-    assert verdict_text(fine).plain == "✓ Nothing to worry about. 1 checks"
+    assert verdict_text(fine).plain == "✓ Nothing to worry about in 1 findings"
 
 
 async def test_the_checks_run_when_shown_and_again_on_request() -> None:

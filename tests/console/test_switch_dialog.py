@@ -30,7 +30,7 @@ async def test_the_plan_is_shown_before_anything_happens() -> None:
         for words in (
             "Switch from native to ollama",
             "1.30 GiB expected",
-            "is unloaded: 2.13 GiB come back",
+            "2.13 GiB now; is unloaded, they come back",
             "fit beside each other",
             "preflight → load ollama",
         ):
@@ -68,7 +68,8 @@ async def test_each_step_is_shown_as_it_runs_and_then_the_result() -> None:
         text = screen_text(pilot)
         assert "✓ ollama is active after 7.5 s · least cosine between the two 0.9991" in text
         assert len(pilot.app._notifications) == 0
-        await press(pilot, "escape")
+        await press(pilot, "enter")
+        assert not isinstance(pilot.app.screen, SwitchDialog)
         assert "active ollama" in screen_text(pilot)
 
 

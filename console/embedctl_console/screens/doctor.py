@@ -15,7 +15,7 @@ from embedctl_console.actions import bindings_of
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.lists import SEVERITY_SIGNS
-from embedctl_console.widgets.text import Text
+from embedctl_console.widgets.text import Text, hanging
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -29,6 +29,10 @@ class DoctorScreen(ConsoleScreen):
     WHERE = "doctor"
     CSS_PATH = "doctor.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("doctor")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._findings: tuple[Finding, ...] = ()
 
     def compose_body(self) -> ComposeResult:
         yield Text(id="verdict")
@@ -51,7 +55,14 @@ class DoctorScreen(ConsoleScreen):
             self.console.report(error)
             return
         self.query_one("#verdict", Text).show(verdict_text(findings))
-        self.query_one("#findings", Text).show(findings_text(findings))
+        self._findings = findings
+        self._show_findings()
+
+    def _show_findings(self) -> None:
+        self.query_one("#findings", Text).show(findings_text(self._findings, self.app.size.width - 4))
+
+    def on_resize(self) -> None:
+        self._show_findings()
 
 
 def verdict_text(findings: Sequence[Finding]) -> Content:
@@ -59,7 +70,7 @@ def verdict_text(findings: Sequence[Finding]) -> Content:
     counts = {severity: sum(f.severity is severity for f in findings) for severity in _ORDER}
     if not counts[Severity.ERROR] and not counts[Severity.WARNING]:
         return Content.assemble(
-            ("✓ Nothing to worry about. ", "bold $text-success"), f"{len(findings)} checks"
+            ("✓ Nothing to worry about", "bold $text-success"), f" in {len(findings)} findings"
         )
     parts = []
     for severity in _ORDER:
@@ -69,8 +80,8 @@ def verdict_text(findings: Sequence[Finding]) -> Content:
     return Content("   ").join(parts)
 
 
-def findings_text(findings: Sequence[Finding]) -> Content:
-    """The findings, the worst first; the remedy of each below it."""
+def findings_text(findings: Sequence[Finding], width: int) -> Content:
+    """The findings, the worst first; the remedy of each below it. Details are wrapped at `width`."""
     rows: list[Content] = []
     for finding in sorted(findings, key=lambda finding: _ORDER.index(finding.severity)):
         sign, style = SEVERITY_SIGNS[finding.severity]
@@ -81,8 +92,9 @@ def findings_text(findings: Sequence[Finding]) -> Content:
         )
         rows.append(head)
         if finding.detail:
-            rows.append(Content.assemble(" " * 10, (finding.detail, "$text-muted")))
+            rows.append(hanging(Content(" " * 10), finding.detail, width, "$text-muted"))
         if finding.remedy:
-            rows.append(Content.assemble(" " * 10, ("→ ", "$text-accent"), finding.remedy))
+            arrow = Content.assemble(" " * 10, ("→ ", "$text-accent"))
+            rows.append(hanging(arrow, finding.remedy, width))
         rows.append(Content(""))
     return Content("\n").join(rows[:-1])

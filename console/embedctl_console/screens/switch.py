@@ -39,6 +39,7 @@ class SwitchDialog(ModalScreen[None]):
     TELLS = ("switch",)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "Start"),
+        Binding("enter", "close_ended", "Close", show=False),
         Binding("k", "keep", "Keep or unload the old one"),
         Binding("x", "cancel", "Cancel the switch"),
         Binding("escape", "close", "Close"),
@@ -134,6 +135,8 @@ class SwitchDialog(ModalScreen[None]):
             return self._job is None and plan is not None and plan.obstacle is None
         if action == "cancel":
             return running
+        if action == "close_ended":
+            return self._job is not None and not running
         return True
 
     def action_start(self) -> None:
@@ -150,6 +153,9 @@ class SwitchDialog(ModalScreen[None]):
     def action_cancel(self) -> None:
         if self._job is not None:
             console_of(self).cancel_job(self._job)
+
+    def action_close_ended(self) -> None:
+        self.dismiss()
 
     def action_close(self) -> None:
         self.dismiss()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,7 @@ from textual.content import Content
 from embedctl.records import JobState, StepRecord, SwitchReport
 from embedctl_console.actions import key_name
 from embedctl_console.format import ABSENT, format_bytes, format_duration
+from embedctl_console.widgets.text import hanging
 
 if TYPE_CHECKING:
     from textual.binding import Binding
@@ -29,11 +29,10 @@ _SIGNS: Final = {
 
 def plan_text(plan: SwitchPlan, width: int) -> Content:
     """Memory now and expected, what is unloaded, the steps; warnings and an obstacle if there are any."""
-    after = (
-        "stays loaded"
-        if not plan.unloads_source
-        else f"is unloaded: {format_bytes(plan.source_bytes)} come back"
-    )
+    if plan.unloads_source:
+        source = f"{format_bytes(plan.source_bytes)} now; is unloaded, they come back"
+    else:
+        source = f"{format_bytes(plan.source_bytes)} now; stays loaded" if plan.source_bytes else "not loaded"
     target = "loaded already" if plan.target_loaded else f"{format_bytes(plan.expected_bytes)} expected"
     rows = [
         _row("GPU memory now", format_bytes(plan.gpu_memory_used)),
@@ -41,7 +40,7 @@ def plan_text(plan: SwitchPlan, width: int) -> Content:
             "available",
             f"{format_bytes(plan.available_bytes)}, {format_bytes(plan.floor_bytes)} must stay free",
         ),
-        _row(plan.source, f"{format_bytes(plan.source_bytes)} now; {after}"),
+        _row(plan.source, source),
         _row(plan.target, target),
     ]
     if not plan.target_loaded and plan.expected_source:
@@ -129,13 +128,6 @@ def keys_text(bindings: Iterable[Binding]) -> Content:
         for binding in bindings
     ]
     return Content("   ").join(keys)
-
-
-def hanging(head: Content, text: str, width: int, style: str = "") -> Content:
-    """`text` after `head`, its further lines indented as far as `head` is long."""
-    indent = head.cell_length
-    lines = textwrap.wrap(text, max(20, width - indent)) or [""]
-    return Content.assemble(head, (f"\n{' ' * indent}".join(lines), style))
 
 
 def _row(label: str, text: str, style: str = "") -> Content:

@@ -9,7 +9,7 @@ from textual.content import Content
 
 from embedctl.records import BackendState
 from embedctl_console.follow import console_of, follow
-from embedctl_console.format import format_bytes, format_clock, format_duration, format_number
+from embedctl_console.format import ABSENT, format_bytes, format_clock, format_duration, format_number
 from embedctl_console.widgets.text import Text, joined
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ def _more(status: BackendStatus, sample: Sample | None, now: float) -> list[Cont
     rate = sample.get(f"{status.name}_rate") if sample else None
     host = sample.get(f"{status.name}_rss") if sample else None
     rows = [
-        Content.assemble(("rate    ", "$text-muted"), f"{format_number(rate)} texts/s"),
+        Content.assemble(
+            ("rate    ", "$text-muted"), f"{format_number(rate)} texts/s" if rate is not None else ABSENT
+        ),
         Content.assemble(("host    ", "$text-muted"), f"{format_bytes(host)} in {_processes(status)}"),
     ]
     if status.expires_at is not None:

@@ -38,7 +38,9 @@ def _gpu_here(state: ConsoleState, roomy: bool) -> Content:
     gpu = machine.gpu
     if gpu is None:
         return _fact("○", "$text-warning", "GPU", machine.gpu_absence or "none")
-    pool = " shared with the CPU" if gpu.unified and roomy else ""
+    if not roomy:
+        return _fact("●", "$text-success", "GPU", gpu.name)
+    pool = " shared with the CPU" if gpu.unified else ""
     return _fact("●", "$text-success", "GPU", f"{gpu.name} {format_bytes(gpu.memory_total)}{pool}")
 
 

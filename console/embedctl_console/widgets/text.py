@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Final, Self
 
 from rich.cells import cell_len
@@ -90,3 +91,10 @@ def spread(left: Content, right: Content, width: int) -> Content:
 def joined(parts: list[Content], separator: str = " · ") -> Content:
     """Parts on one line; empty ones are left out."""
     return Content.from_text(separator).join([part for part in parts if part.plain])
+
+
+def hanging(head: Content, text: str, width: int, style: str = "") -> Content:
+    """`text` after `head`, its further lines indented as far as `head` is long."""
+    indent = head.cell_length
+    lines = textwrap.wrap(text, max(20, width - indent)) or [""]
+    return Content.assemble(head, (f"\n{' ' * indent}".join(lines), style))
