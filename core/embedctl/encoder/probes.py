@@ -32,9 +32,8 @@ _PROBES = (
     "the quick brown fox jumps over the lazy dog and runs away " * 16,
 )
 _FEW = 3
-_LEAST_COSINE_32 = 0.99999
-_LEAST_COSINE_16 = 0.999
-"""Between two orders of the same arithmetic in 32 and 16 bits; a wrong kernel is far below."""
+_LEAST_COSINE = {torch.float32: 0.99999, torch.float16: 0.999, torch.bfloat16: 0.995}
+"""Between two orders of the same arithmetic; a wrong kernel is far below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ def _disagreement(runner: Runner, model: Architecture, ids: Sequence[Ints], expe
 
     The first texts also go alone, since batches of few tokens take kernels and graphs of their own.
     """
-    wanted = _LEAST_COSINE_32 if model.dtype == torch.float32 else _LEAST_COSINE_16
+    wanted = _LEAST_COSINE.get(model.dtype, _LEAST_COSINE[torch.float32])
     for count in (_FEW, len(ids)):
         batch = pack(ids[:count], first_position=model.first_position, skipped_id=model.skipped_id)
         vectors = runner.stage(batch, normalize=True).launch().collect()

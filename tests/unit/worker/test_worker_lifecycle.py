@@ -60,7 +60,7 @@ def test_start_tells_its_steps_and_what_was_loaded(started: tuple[WorkerClient, 
     assert STEPS == ["starting Python", "importing torch", "loading weights", "canary"]
     assert (ready.dimension, ready.max_tokens, ready.pooling) == (384, 256, "mean")
     assert ready.canary.passed
-    assert ready.attention == "sdpa"
+    assert ready.attention == "grouped"
     assert client.pid in ready.memory.pids
     assert ready.memory.rss > 10**8
 
