@@ -78,6 +78,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         figures["start_s"] = [start_seconds(args.model) for _ in range(2)]
     torch.cuda.empty_cache()
     before = process_bytes()
+    torch.cuda.reset_peak_memory_stats()  # the ceilings above took gigabytes
     started = time.perf_counter()
     model = load_model(args.model, device="cuda", dtype="float16")
     loaded = time.perf_counter()
