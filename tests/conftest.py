@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# Workers import torch and its kin anew: compiled modules that are kept save each of them half the time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _INHERITED = ("EMBEDCTL_", "EMBEDDING_", "HF_", "HUGGING_FACE_", "OLLAMA_", "NO_COLOR", "FORCE_COLOR")
 
 

@@ -59,6 +59,9 @@ def worker_environment(inherited: Mapping[str, str], threads: int | None) -> dic
     }
     # The worker never forks after tokenizing, so the fast tokenizers may use all cores.
     environment.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # OpenMP's threads spin while they wait for one another. On cores that are busy anyway that halves the
+    # speed on the CPU, or worse: 16 passages took 2.3 s spinning and 1.2 s asleep.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     return environment
