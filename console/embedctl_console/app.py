@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
@@ -101,8 +103,8 @@ class ConsoleApp(App[None]):
         for name, _ in SCREENS:
             self.add_mode(name, _screen_maker(name, self))
         if not self.is_headless:
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                asyncio.get_running_loop().add_signal_handler(number, self._leave_on_signal)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave_on_signal)
+            signal.signal(signal.SIGHUP, self._terminal_gone)
         # After the refresh: the first paint must not wait for the imports that opening the engine causes.
         self.call_after_refresh(self._start_opening)
 
@@ -311,6 +313,22 @@ class ConsoleApp(App[None]):
     def _leave_on_signal(self) -> None:
         if not self.leaving:
             self._leave()
+
+    def _terminal_gone(self, *_: object) -> None:
+        """Close the engine and end without a word.
+
+        Nothing can be drawn any more, and the event loop may hang already: once a write to the terminal has
+        failed, Textual's writer thread is gone and its queue takes no more. So neither has a part in this.
+        """
+        self.leaving = True
+
+        def close_and_end() -> None:
+            try:
+                self.close_engine()
+            finally:
+                os._exit(128 + signal.SIGHUP)
+
+        threading.Thread(target=close_and_end, name="console-hangup").start()
 
     def _leave(self) -> None:
         from embedctl_console.screens.notices import LeavingScreen

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
@@ -247,6 +251,39 @@ class TestPalette:
             await press(pilot, "2", "ctrl+p", *"verify", "enter")
             await settle(pilot)
             assert ("verify",) in engine.calls
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_when_it_is_ended_from_outside_the_engine_is_closed(number: signal.Signals, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from embedctl_console import main
+from tests.support.fake_engine import FakeEngine
+engine = FakeEngine()
+engine.close = lambda: Path({str(closed)!r}).write_text("yes")
+main(lambda: engine)
+"""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    try:
+        seen = b""
+        while b"Dashboard" not in seen:
+            seen += os.read(ours, 65536)
+        if number == signal.SIGHUP:
+            os.close(ours)  # as when a terminal's window or an SSH connection is closed
+        child.send_signal(number)
+        child.wait(30)
+    finally:
+        child.kill()
+        child.wait()
+    assert closed.read_text() == "yes"
 
 
 def test_the_first_paint_imports_nothing_heavy() -> None:
