@@ -44,6 +44,10 @@ class Encoder(Protocol):
     @property
     def info(self) -> EncoderInfo: ...
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether `encode` may be called from several threads, to share batches among their texts."""
+
     def encode(
         self,
         texts: Sequence[str],

@@ -90,6 +90,10 @@ class FastEncoder:
     def info(self) -> EncoderInfo:
         return self._info
 
+    @property
+    def concurrent(self) -> bool:
+        return True
+
     def encode(
         self,
         texts: Sequence[str],

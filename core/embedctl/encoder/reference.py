@@ -46,6 +46,10 @@ class ReferenceEncoder:
     def info(self) -> EncoderInfo:
         return self._info
 
+    @property
+    def concurrent(self) -> bool:
+        return False
+
     @torch.inference_mode()
     def encode(
         self,

@@ -1,8 +1,8 @@
 """The worker's side: loads the model, embeds, and answers while it embeds.
 
-Two threads. The reader takes frames off the socket and answers what needs no model at once; the main thread
-loads and computes, one request after the other. When the engine is gone the socket ends, and so does the
-process, whatever the main thread is doing.
+The reader thread takes frames off the socket and answers at once what needs no model. The main thread loads,
+then serves requests; an encoder that puts the texts of several requests into one batch gets more threads to
+call it from. When the engine is gone the socket ends, and so does the process, whatever the others are doing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from embedctl.encoder.model_folder import require_model
 from embedctl.errors import Cancelled, EmbedctlError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # torch is imported by `_load`, after the reader thread has s
 
 log = logging.getLogger(__name__)
 
+LANES = 16
+"""Requests that may stand before an encoder at once, to share its batches; the others wait in the queue."""
 EXIT_DEVICE_FAILED = 70
 """The device is in a state that only a new process can leave (EX_SOFTWARE)."""
 EXIT_PROTOCOL = 76
@@ -52,8 +54,8 @@ class WorkerServer:
             log.exception("the load failed")
             self._send(Frame({"kind": "failed", "error": error_fields(error)}))
             return
-        while True:
-            self.serve(self._work.get(), selection)
+        self.open_lanes(selection)
+        self._serve_all(selection)
 
     # The reader thread
 
@@ -82,7 +84,7 @@ class WorkerServer:
                 self._wanted.add(frame.id)
                 self._work.put(frame)
 
-    # The main thread
+    # The main thread and the lanes beside it
 
     def _load(self, options: WorkerOptions) -> Selection:
         require_model(options.folder)  # said at once, not after torch is there
@@ -123,6 +125,17 @@ class WorkerServer:
         )
         self._send(Frame({"kind": "ready", **asdict(ready)}))
         return selection
+
+    def open_lanes(self, selection: Selection) -> None:
+        """Start the threads that serve requests beside the main one, if the encoder can share batches."""
+        for number in range(1, LANES if selection.encoder.concurrent else 1):
+            threading.Thread(
+                target=self._serve_all, args=(selection,), name=f"lane-{number}", daemon=True
+            ).start()
+
+    def _serve_all(self, selection: Selection) -> NoReturn:
+        while True:
+            self.serve(self._work.get(), selection)
 
     def serve(self, frame: Frame, selection: Selection) -> None:
         """Answer one request, with vectors or with an error."""

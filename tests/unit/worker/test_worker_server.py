@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ class ScriptedEncoder:
     """Two numbers per text; `before` runs ahead of every batch of one text."""
 
     def __init__(self) -> None:
+        self.concurrent = False
         self.encoded: list[str] = []
         self.before: Callable[[str], None] = lambda text: None
 
@@ -135,3 +137,25 @@ def test_an_error_costs_its_request_and_not_the_worker(bench: Bench) -> None:
     assert bench.answer(bench.embed(2, ["theirs"])).header["error"]["why"] == "KeyError: 'theirs'"
     bench.encoder.before = lambda text: None
     assert bench.answer(bench.embed(3, ["a"])).kind == "vectors"
+
+
+def test_requests_stand_side_by_side_before_an_encoder_that_shares_batches(bench: Bench) -> None:
+    together = threading.Barrier(2, timeout=30)
+    bench.encoder.concurrent = True
+
+    def wait_for_the_other(_: str) -> None:
+        together.wait()
+
+    bench.encoder.before = wait_for_the_other
+    bench.server.open_lanes(cast(Any, SimpleNamespace(encoder=bench.encoder)))
+    bench.embed(1, ["a"])
+    bench.embed(2, ["b"])
+    answers = [bench.engine.receive(), bench.engine.receive()]
+    assert {answer.id for answer in answers if answer} == {1, 2}
+    assert {answer.kind for answer in answers if answer} == {"vectors"}
+
+
+def test_an_encoder_for_one_thread_gets_no_lanes(bench: Bench) -> None:
+    before = threading.active_count()
+    bench.server.open_lanes(cast(Any, SimpleNamespace(encoder=bench.encoder)))
+    assert threading.active_count() == before
