@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedctl.cli.app import app, engine
 from embedctl.cli.machine import JsonOption
-from embedctl.cli.output import emit, emit_json, emit_table, say
-from embedctl.engine.facade import EngineFacade
+from embedctl.cli.output import emit, emit_file, emit_json, emit_table, say
 from embedctl.errors import UsageError
 from embedctl.format import format_duration, format_moment, format_value
 from embedctl.metrics import METRICS
-from embedctl.series import History
+
+if TYPE_CHECKING:
+    from embedctl.engine.facade import EngineFacade
+    from embedctl.series import History
 
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -39,10 +42,18 @@ def history(
     now = time.time()
     start, end = moment(since, now), moment(until, now) if until else now
     if start >= end:
-        raise UsageError("The stretch of time is empty", why=f"--since {since} is not before --until")
+        raise UsageError(
+            "The stretch of time is empty",
+            why=f"--since {since} is not before --until {until or 'now'}",
+            remedy="give an earlier --since",
+        )
     unknown = [name for name in metric or () if name not in METRICS]
     if unknown:
-        raise UsageError(f"There is no figure {unknown[0]!r}", why=f"the figures are {', '.join(METRICS)}")
+        raise UsageError(
+            f"There is no figure {unknown[0]!r}",
+            why="it is none of those that are recorded",
+            remedy=f"choose from {', '.join(METRICS)}",
+        )
     with engine() as opened:
         if csv is not None:
             _export(opened, csv, start, end, metric)
@@ -62,13 +73,14 @@ def moment(text: str, now: float) -> float:
     """
     span = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
     if span:
-        return now - float(span[1]) * _SPANS[span[2]]
+        return max(0.0, now - float(span[1]) * _SPANS[span[2]])
     try:
         return datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # the last two: a year that the machine's clock has not
         raise UsageError(
             f"{text!r} is no time",
-            why="neither a span such as 15m, 6h, 7d nor a date such as 2026-03-01T14:00",
+            why="it is neither a span before now nor a date and time",
+            remedy="write a span such as 15m, 6h, 7d or a date such as 2026-03-01T14:00",
         ) from None
 
 
@@ -76,8 +88,12 @@ def _export(
     opened: EngineFacade, target: Path, since: float, until: float, metrics: list[str] | None
 ) -> None:
     if str(target) == "-":
-        target = Path("/dev/stdout")
-    rows = opened.export_csv(target, since, until, metrics=metrics)
+        with tempfile.TemporaryDirectory(prefix="embedctl-") as folder:
+            whole = Path(folder) / "history.csv"
+            rows = opened.export_csv(whole, since, until, metrics=metrics)
+            emit_file(whole)
+    else:
+        rows = opened.export_csv(target, since, until, metrics=metrics)
     say(f"{rows} rows")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -20,6 +21,13 @@ SCHEMA_VERSION = 1
 def emit(text: str) -> None:
     """Write data to stdout."""
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def emit_file(file: Path) -> None:
+    """Write a text file's content to stdout."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        shutil.copyfileobj(lines, sys.stdout)
     sys.stdout.flush()
 
 

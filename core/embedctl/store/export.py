@@ -100,6 +100,13 @@ def write_csv(target: Path, metrics: Sequence[str], table: Iterable[ExportRow]) 
     Raises:
         StoreError: The file cannot be written; what was there before still is.
     """
+    target = target.resolve()  # what a link points to is replaced, never the link
+    if target.exists() and not target.is_file():
+        raise StoreError(
+            f"{target} could not be written",
+            why="it is a folder or a device, and the table would take its place",
+            remedy="name a file",
+        )
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,3 +78,16 @@ def test_an_unknown_metric_writes_nothing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         store.export_csv(tmp_path / "x.csv", START, START + 1, ["nope"])
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_a_link_stays_a_link_and_a_device_is_left_alone(store: Store, tmp_path: Path) -> None:
+    """Put in its place by renaming, a table would replace /dev/stdout or /dev/null themselves."""
+    link, aim = tmp_path / "link.csv", tmp_path / "aim.csv"
+    link.symlink_to(aim)
+    store.export_csv(link, START, START + 1, ["gpu_power"])
+    assert link.is_symlink() and aim.read_text(encoding="utf-8").startswith("time_utc")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StoreError, match="device"):
+        store.export_csv(pipe, START, START + 1, ["gpu_power"])
+    assert not pipe.is_file()
