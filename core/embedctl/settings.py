@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from embedctl.errors import SettingsError
 from embedctl.paths import Paths
@@ -123,7 +125,19 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-SECTIONS = tuple(Settings.model_fields)
+class _FileSettings(Settings):
+    """Settings without the environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
 
 
 def load_settings(paths: Paths) -> Settings:
@@ -137,6 +151,12 @@ def load_settings(paths: Paths) -> Settings:
     if paths.config_file.is_file():
         try:
             data = tomllib.loads(paths.config_file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(
+                f"{paths.config_file} cannot be read",
+                why=error.strerror or str(error),
+                remedy="check the file's rights, or move it away to start from the defaults",
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(
                 f"{paths.config_file} is not valid TOML",
@@ -152,16 +172,34 @@ def load_settings(paths: Paths) -> Settings:
         return Settings(**data)
     except ValidationError as error:
         raise settings_error(error, paths.config_file) from error
+    except EnvironmentSettingsError as error:  # EMBEDCTL_NATIVE=… with something that is no JSON object
+        raise SettingsError(
+            "A variable EMBEDCTL_… sets a whole section to what is no section",
+            why=str(error),
+            remedy="set one value, as in EMBEDCTL_NATIVE__DTYPE=float32, and unset the other",
+        ) from error
 
 
-def settings_error(error: ValidationError, file: Path) -> SettingsError:
+def check_file(data: Mapping[str, Any], file: Path) -> None:
+    """Check what a settings file says by itself: a variable that stands over a wrong value hides nothing.
+
+    Raises:
+        SettingsError: A value is not allowed.
+    """
+    try:
+        _FileSettings(**data)
+    except ValidationError as error:
+        raise settings_error(error, file, variables=False) from error
+
+
+def settings_error(error: ValidationError, file: Path, *, variables: bool = True) -> SettingsError:
     """A `ValidationError` of `Settings` in words: file or variable, key, value, and what is allowed."""
     first = error.errors(include_url=False)[0]
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     variable = "EMBEDCTL_" + "__".join(location).upper()
-    origin = variable if variable in os.environ else str(file)
-    if key == "engine.backend" and "EMBEDDING_BACKEND" in os.environ and origin != variable:
+    origin = variable if variables and variable in os.environ else str(file)
+    if variables and key == "engine.backend" and "EMBEDDING_BACKEND" in os.environ and origin != variable:
         origin = "EMBEDDING_BACKEND"
     if first["type"] == "extra_forbidden":
         return SettingsError(

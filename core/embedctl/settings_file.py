@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import tomllib
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from embedctl.errors import SettingsError
-from embedctl.settings import Settings, settings_error
+from embedctl.settings import Settings, check_file
 
 
 def set_value(file: Path, key: str, value: str) -> None:
@@ -33,6 +32,10 @@ def set_value(file: Path, key: str, value: str) -> None:
         )
     try:
         document = tomlkit.parse(file.read_text(encoding="utf-8")) if file.is_file() else tomlkit.document()
+    except OSError as error:
+        raise SettingsError(
+            f"{file} cannot be read", why=error.strerror or str(error), remedy="check the file's rights"
+        ) from error
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"{file} is not valid TOML", why=str(error), remedy="correct that line first"
@@ -40,14 +43,17 @@ def set_value(file: Path, key: str, value: str) -> None:
     if section not in document:
         document.add(section, tomlkit.table())
     table: Any = document[section]
+    if not isinstance(table, MutableMapping):
+        raise SettingsError(
+            f"{file}: {section} is no section",
+            why=f"the file says {section} = {table!r}",
+            remedy=f"replace that line with [{section}]",
+        )
     if value == "none":
         table.pop(name, None)
     else:
         table[name] = _parsed(value)
-    try:
-        Settings(**document.unwrap())
-    except ValidationError as error:
-        raise settings_error(error, file) from error
+    check_file(document.unwrap(), file)
     _replace(file, tomlkit.dumps(document))
 
 

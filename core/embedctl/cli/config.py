@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Annotated
 
 import typer
@@ -10,8 +12,6 @@ from embedctl.cli.app import app, is_demo
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, say
 from embedctl.paths import Paths
-from embedctl.settings import Settings, load_settings
-from embedctl.settings_file import set_value
 
 config = typer.Typer(help="Settings: show, path, set.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config, name="config")
@@ -20,6 +20,8 @@ app.add_typer(config, name="config")
 @config.command()
 def show(as_json: JsonOption = False) -> None:
     """Every setting with its value, and what it means, as TOML."""
+    from embedctl.settings import Settings, load_settings  # pydantic: not for the help of other commands
+
     settings = load_settings(Paths.find(demo=is_demo()))
     if as_json:
         emit_json("settings", settings.model_dump())
@@ -46,12 +48,15 @@ def set_(
     value: Annotated[str, typer.Argument(help="As in TOML; text needs no quotes; none takes it out.")],
 ) -> None:
     """Change one setting in the file; comments there are kept."""
+    from embedctl.settings_file import set_value
+
     file = Paths.find(demo=is_demo()).config_file
     set_value(file, key, value)
     say(f"{key} = {value} in {file}")
+    variable = f"EMBEDCTL_{key.replace('.', '__').upper()}"
+    if os.environ.get(variable):
+        say(f"{variable} is set and stands over it")
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return json.dumps(value, ensure_ascii=False)  # TOML writes texts and numbers as JSON does

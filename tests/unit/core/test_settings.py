@@ -100,6 +100,40 @@ def test_a_refused_change_leaves_the_file_as_it_was(paths: Paths, key: str, valu
     assert list(paths.config_file.parent.iterdir()) == [paths.config_file]
 
 
+def test_a_variable_does_not_hide_a_wrong_value_from_the_file(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDCTL_NATIVE__BATCH_SIZE", "8")
+    with pytest.raises(SettingsError) as caught:
+        set_value(paths.config_file, "native.batch_size", "many")
+    assert caught.value.what.startswith(str(paths.config_file))
+    assert not paths.config_file.exists()
+
+
+def test_a_section_that_is_none_and_a_variable_that_sets_a_whole_one_are_told(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(paths, "native = 3\n")
+    with pytest.raises(SettingsError, match="native is no section"):
+        set_value(paths.config_file, "native.batch_size", "8")
+    write(paths, "")
+    monkeypatch.setenv("EMBEDCTL_NATIVE", "fast")
+    with pytest.raises(SettingsError, match="native") as caught:
+        load_settings(paths)
+    assert "EMBEDCTL_NATIVE__DTYPE" in caught.value.remedy
+
+
+def test_a_file_that_cannot_be_read_is_told(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(paths, "")
+
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(SettingsError, match="cannot be read — Permission denied"):
+        load_settings(paths)
+
+
 def test_home_puts_everything_in_one_folder_and_the_demo_in_its_own(home: Path) -> None:
     paths, demo = Paths.find(), Paths.find(demo=True)
     for path in (paths.config_file, paths.database, paths.log_dir, paths.cache_dir):
