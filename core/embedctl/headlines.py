@@ -24,8 +24,16 @@ def headline(run: Run) -> str:
 def describe(comparison: Comparison) -> str:
     """`one text: native 3.1× as fast as ollama (2.9–3.3), faster`."""
     ratio = comparison.ratio
-    span = f" ({ratio.low:.2g}–{ratio.high:.2g})" if ratio.low is not None and ratio.high is not None else ""
+    span = (
+        f" ({_short(ratio.low)}–{_short(ratio.high)})"
+        if ratio.low is not None and ratio.high is not None
+        else ""
+    )
     return (
-        f"{comparison.shape}: {comparison.candidate} {ratio.estimate:.2g}× as fast as "
+        f"{comparison.shape}: {comparison.candidate} {_short(ratio.estimate)}× as fast as "
         f"{comparison.baseline}{span}, {comparison.verdict}"
     )
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.2g}" if ratio < 99.5 else f"{ratio:,.0f}"  # never 1.2e+02

@@ -584,6 +584,8 @@ class Status:
     demo: bool
     recording: bool
     """Samples are being written."""
+    recorder: int | None = None
+    """PID of another process that records to this history, if one does."""
 
     def backend(self, name: BackendName) -> BackendStatus:
         return next(status for status in self.backends if status.name == name)

@@ -24,7 +24,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def fake() -> FakeEngine:
-    return FakeEngine()
+    return FakeEngine(jobs="immediate")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -97,7 +98,10 @@ def test_a_missing_figure_is_shown_with_its_reason_and_never_as_zero(
 
 
 def test_history_refuses_what_is_no_time_and_no_figure(cli: CommandLine) -> None:
-    assert "is no time" in cli("history", "--since", "yesterday").err
+    for text in ("yesterday", "0001-01-01"):
+        outcome = cli("history", "--since", text)
+        assert "is no time" in outcome.err and "try: " in outcome.err
+    assert cli("history", "--since", "999999d").code == 0
     assert "no figure 'speed'" in cli("history", "--metric", "speed").err
     assert "empty" in cli("history", "--since", "2026-03-04", "--until", "2026-03-03").err
 
@@ -107,6 +111,13 @@ def test_models_path_says_no_while_the_model_is_incomplete(cli: CommandLine, fak
     outcome = cli("models", "path")
     assert (outcome.code, outcome.out) == (1, "")
     assert "models download" in outcome.err
+
+
+def test_status_says_that_another_process_records(cli: CommandLine, fake: FakeEngine) -> None:
+    now = fake.status()
+    assert "records" not in cli("status").err
+    fake.status = lambda: replace(now, recorder=4242)  # type: ignore[method-assign]
+    assert "another embedctl (PID 4242) records" in cli("status").err
 
 
 def test_a_state_is_a_word(cli: CommandLine, fake: FakeEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,8 +83,34 @@ def is_demo() -> bool:
     return _globals.demo
 
 
+@contextmanager
+def _ends_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM and a closed terminal end a command as Ctrl-C does: work is cancelled, workers are stopped.
+
+    A SIGHUP that is ignored (nohup) stays so.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns 0 (fine), 1 (the answer is no) or 2 (not possible, wrong usage)."""
+    """Run one command line.
+
+    Returns:
+        0 (fine), 1 (the answer is no), 2 (not possible, wrong usage) or 130 (ended by Ctrl-C or a signal).
+    """
+    with _ends_as_by_ctrl_c():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     from embedctl.cli import (  # noqa: F401  # each registers its commands
         backends,
         bench,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +31,7 @@ def switch(
     as_json: JsonOption = False,
 ) -> None:
     """Make a backend the active one: check it, flip, then unload the old one."""
-    with engine(sampling=True, recording=True) as opened:
+    with engine(sampling=True, recording=not dry_run) as opened:
         opened.refresh()
         if dry_run:
             plan = opened.plan_switch(target, keep_both=keep_both)
@@ -45,6 +46,8 @@ def switch(
             say(f"{target} is the active backend already")
             return
         report: SwitchReport = follow(opened.switch(target, keep_both=keep_both))
+    if os.environ.get("EMBEDDING_BACKEND", target).strip().lower() not in ("", target):
+        say(f"EMBEDDING_BACKEND={os.environ['EMBEDDING_BACKEND']} is set and goes before this choice")
     if as_json:
         emit_json("switch", report)
     else:
@@ -66,6 +69,7 @@ def embed(
     """Embed texts: one JSON array per line and text, in order; null for a text that failed (exit code 1)."""
     chosen = _texts(texts, file)
     with engine() as opened:
+        follow(opened.load(backend or opened.status().active))
         result = opened.embed(chosen, backend=backend, batch_size=batch_size, normalize=normalize)
     failed = {failure.index for failure in result.failures}
     vectors = [None if i in failed else row for i, row in enumerate(result.vectors.tolist())]
@@ -96,12 +100,19 @@ def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
         if not texts:
             raise UsageError("There is nothing to embed", remedy="give texts, or --file with one per line")
         return texts
-    if str(file) == "-":
-        return sys.stdin.read().splitlines()
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read", why=str(error)) from error
+        raise UsageError(
+            f"{'standard input' if str(file) == '-' else file} cannot be read",
+            why=str(error),
+            remedy="give a text file in UTF-8 that you may read",
+        ) from error
+    # Not splitlines(): that also ends a line at form feeds and Unicode separators, which stand within texts.
+    lines = text.removesuffix("\n").split("\n") if text else []
+    if not lines:
+        raise UsageError("There is nothing to embed", why=f"{file} is empty", remedy="give one text per line")
+    return lines
 
 
 def _talk(result: EmbedResult) -> None:

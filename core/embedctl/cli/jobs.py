@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embedctl.cli.output import say
-from embedctl.engine.facade import JobHandle
 from embedctl.errors import Cancelled, EmbedctlError
 from embedctl.format import format_bytes, format_duration, format_rate
 from embedctl.records import JobState, JobUpdate
 
+if TYPE_CHECKING:
+    from embedctl.engine.facade import JobHandle
+
 _EVERY = 0.2
+_CANCEL_SECONDS = 30.0
 
 
 def follow(job: JobHandle) -> Any:
@@ -37,7 +41,10 @@ def follow(job: JobHandle) -> Any:
         line.clear()
         say("cancelling…")
         job.cancel()
-        update = job.wait(30.0)
+        try:
+            update = job.wait(_CANCEL_SECONDS)
+        except TimeoutError:  # a request under way is not cut short; closing the engine ends it
+            raise Cancelled(f"{job.update.title}: given up, it did not stop in time") from None
     line.clear()
     if update.failure is not None:
         raise EmbedctlError(update.failure.what, why=update.failure.why, remedy=update.failure.remedy)
@@ -76,6 +83,7 @@ class _ProgressLine:
             text += f", {format_rate(update.rate, update.unit)}"
         if update.eta is not None:
             text += f", {format_duration(update.eta)} left"
+        text = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be written over
         sys.stderr.write("\r" + text.ljust(self._width))
         sys.stderr.flush()
         self._width = len(text)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedctl.cli.app import EXIT_NO, app, engine, is_demo
 from embedctl.cli.output import emit, emit_json, emit_table, say
-from embedctl.engine.facade import EngineFacade
 from embedctl.errors import UsageError
 from embedctl.events import EventRecorded, Message
 from embedctl.format import ABSENT, format_bytes, format_clock, format_value
 from embedctl.metrics import METRICS
 from embedctl.records import Finding, Sample, Severity, Status
+
+if TYPE_CHECKING:
+    from embedctl.engine.facade import EngineFacade
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -149,6 +151,10 @@ def _show(now: Status) -> None:
     for backend in now.backends:
         if backend.remedy:
             say(f"{backend.name}: {backend.detail} — {backend.remedy}")
+    if now.recorder is not None:
+        say(
+            f"another embedctl (PID {now.recorder}) records; a native worker of its own is not seen from here"
+        )
     emit("")
     for key, metric in METRICS.items():
         if metric.backend is None:

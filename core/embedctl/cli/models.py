@@ -44,7 +44,9 @@ def download(
         if dry_run:
             if ollama:
                 raise UsageError(
-                    "--dry-run does not go with --ollama", why="Ollama tells no sizes beforehand"
+                    "--dry-run does not go with --ollama",
+                    why="Ollama tells no sizes beforehand",
+                    remedy="leave one of the two out",
                 )
             _show(opened.model(), as_json)
             return

@@ -143,6 +143,7 @@ class Engine:
             store_path=str(self._parts.store.path),
             demo=self._demo,
             recording=self._recorder.recording,
+            recorder=self._other_recorder(),
         )
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -380,6 +381,12 @@ class Engine:
             "run", f"run {stored.id}: {preset}", severity=Severity.OK, detail={"run": stored.id}
         )
         return stored
+
+    def _other_recorder(self) -> int | None:
+        try:
+            return self._parts.store.recorder()
+        except OSError:  # a lock file that may not be read: nobody can say
+            return None
 
     def _room(self) -> Room:
         """The room as of now: by the sampler, or, where none runs, by a reading of its own."""
