@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embedctl.format import format_bytes
 from embedctl.records import BackendState, BackendStatus
-from embedctl_console.format import format_bytes
 from embedctl_console.state import ConsoleState
 
 _LOADABLE = (BackendState.UNLOADED, BackendState.FAILED)

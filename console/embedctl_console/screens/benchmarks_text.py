@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 
-from embedctl_console.format import ABSENT, format_bytes, format_duration, format_moment, format_number
+from embedctl.format import ABSENT, format_bytes, format_duration, format_moment, format_number
 
 if TYPE_CHECKING:
     from embedctl.records import (

@@ -11,7 +11,6 @@ from textual.content import Content
 from embedctl.metrics import BACKENDS
 from embedctl_console.actions import bindings_of
 from embedctl_console.next_step import next_step
-from embedctl_console.recent import SPAN
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
 
     from embedctl_console.state import ConsoleState
 
+_SHOWN: Final = 300.0
+"""Seconds that a chart shows until it is zoomed: long enough for a load or a switch, short enough to see it."""
 _CHART_EVERY: Final = 2.0
-"""Seconds between two drawings of a chart: at 15 minutes per chart a column is several seconds wide."""
+"""Seconds between two drawings of a chart: at five minutes per chart a column is that wide."""
 
 _CHARTS: Final = ("both", "memory", "latency")
 
@@ -59,7 +60,7 @@ class DashboardScreen(ConsoleScreen):
                 unit="bytes",
                 title="Memory",
                 charset=settings.charset,
-                span=SPAN,
+                span=_SHOWN,
                 empty="No readings yet.",
                 id="memory",
                 clock=clock,
@@ -68,7 +69,7 @@ class DashboardScreen(ConsoleScreen):
                 unit="ms",
                 title="Latency",
                 charset=settings.charset,
-                span=SPAN,
+                span=_SHOWN,
                 empty="No requests yet. A loaded backend is probed every few seconds.",
                 id="latency",
                 clock=clock,

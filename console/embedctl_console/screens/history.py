@@ -18,10 +18,10 @@ from textual.widgets import Label, OptionList, Static
 from textual.widgets.option_list import Option
 
 from embedctl.errors import EmbedctlError
+from embedctl.format import format_count, local_time
 from embedctl.metrics import Unit
 from embedctl.records import Event
 from embedctl.series import History
-from embedctl_console.format import format_count, local_time
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.history_series import KEYS, RANGES, chart_lines
 from embedctl_console.screens.history_text import (

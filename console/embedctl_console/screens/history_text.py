@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
+from embedctl.format import format_clock, format_duration, format_moment, format_value, local_time
 from embedctl.metrics import METRICS
 from embedctl.records import Event
 from embedctl.series import History, window_statistics
-from embedctl_console.format import format_clock, format_duration, format_moment, format_value, local_time
 from embedctl_console.widgets.chart import marks_of
 
 

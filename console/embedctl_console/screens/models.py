@@ -9,8 +9,8 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import DataTable
 
+from embedctl.format import format_bytes
 from embedctl_console.actions import bindings_of
-from embedctl_console.format import format_bytes
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.models_text import FileRow, file_rows, model_text, outcome_text
 from embedctl_console.screens.notices import ConfirmDialog

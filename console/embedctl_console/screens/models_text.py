@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 
+from embedctl.format import format_bytes
 from embedctl.records import BackendState, FileState, JobState
-from embedctl_console.format import format_bytes
 from embedctl_console.widgets.bottom import progress_words
 from embedctl_console.widgets.text import bar, joined
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 
+from embedctl.format import ABSENT, format_bytes, format_duration
 from embedctl.records import JobState, StepRecord, SwitchReport
 from embedctl_console.actions import key_name
-from embedctl_console.format import ABSENT, format_bytes, format_duration
 from embedctl_console.widgets.text import hanging
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from textual.content import Content
 from textual.widget import Widget
 
+from embedctl.format import format_bytes, format_duration, format_rate
 from embedctl_console.actions import key_name
 from embedctl_console.follow import console_of, follow
-from embedctl_console.format import format_bytes, format_duration, format_rate
 from embedctl_console.widgets.text import Text, bar, joined
 
 if TYPE_CHECKING:

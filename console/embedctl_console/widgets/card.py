@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 
+from embedctl.format import ABSENT, format_bytes, format_clock, format_duration, format_number
 from embedctl.records import BackendState
 from embedctl_console.follow import console_of, follow
-from embedctl_console.format import ABSENT, format_bytes, format_clock, format_duration, format_number
 from embedctl_console.widgets.text import Text, joined
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 
+from embedctl.format import format_ago, format_bytes, format_clock
 from embedctl.records import BackendState, Severity
-from embedctl_console.format import format_ago, format_bytes, format_clock
 from embedctl_console.widgets.text import joined
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def event_lines(events: Iterable[Event], limit: int, *, now: float) -> Content:
             Content.assemble(
                 (f"{format_clock(event.at)} {format_ago(event.at, now):>10} ", "$text-muted"),
                 (f"{sign} ", style),
-                (f"{event.kind:<9}", "bold"),
+                (f"{event.kind:<11}", "bold"),
                 event.title,
             )
         )

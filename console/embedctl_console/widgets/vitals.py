@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from embedctl.format import ABSENT, format_bytes, format_value
 from embedctl.metrics import METRICS
-from embedctl_console.format import ABSENT, format_bytes, format_value
 from embedctl_console.widgets.text import joined
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from embedctl.records import (
     Run,
 )
 
-WARM_UP: Final = 2
+WARM_UP: Final = 1
 """Requests of a shape before it is measured: engines capture, compile or reload at a new shape."""
 
 
@@ -64,7 +64,8 @@ class Shape:
     """Seconds for the shape, all backends together; at least `_FEWEST_BLOCKS` blocks run all the same."""
 
 
-_FEWEST_BLOCKS: Final = 4
+_FEWEST_BLOCKS: Final = 3
+"""Fewer give no interval."""
 
 PRESETS: Final[dict[str, tuple[Shape, ...]]] = {
     "quick": (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
+from embedctl.format import local_time
 from embedctl.metrics import Unit
-from embedctl_console.format import local_time
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
+from embedctl.format import ABSENT, format_value, local_time
 from embedctl.metrics import Unit
 from embedctl.series import Columns, Floats, Reading, Series, columns, extent, reading_at
-from embedctl_console.format import ABSENT, format_value, local_time
 from embedctl_console.widgets.chart.axis import Scale, time_ticks, value_scale
 from embedctl_console.widgets.chart.canvas import Canvas, Role
 from embedctl_console.widgets.chart.marks import Mark, nearest_mark

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from embedctl import format as fmt
 from embedctl.metrics import Unit
-from embedctl_console import format as fmt
 
 GIB = 2.0**30
 
