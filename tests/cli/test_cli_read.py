@@ -123,3 +123,19 @@ def test_status_says_that_another_process_records(cli: CommandLine, fake: FakeEn
 def test_a_state_is_a_word(cli: CommandLine, fake: FakeEngine) -> None:
     states = {b["state"] for b in json.loads(cli("status", "--json").out)["data"]["backends"]}
     assert states <= {state.value for state in BackendState}
+
+
+def test_the_console_says_that_it_needs_a_terminal(cli: CommandLine) -> None:
+    outcome = cli()
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "needs a terminal" in outcome.err
+    assert "try: " in outcome.err
+
+
+def test_a_password_in_an_address_is_not_shown(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDCTL_OLLAMA__HOST", "http://ada:s3cret@example.org:11434")
+    for words in (("config", "show"), ("config", "show", "--json")):
+        out = cli(*words).out
+        assert "example.org:11434" in out
+        assert "s3cret" not in out
+    assert "s3cret" not in cli("config", "set", "ollama.host", "http://ada:s3cret@example.org").err

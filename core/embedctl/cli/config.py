@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ def show(as_json: JsonOption = False) -> None:
     from embedctl.settings import Settings, load_settings  # pydantic: not for the help of other commands
 
     settings = load_settings(Paths.find(demo=is_demo()))
+    if settings.ollama.host is not None:
+        safe = settings.ollama.model_copy(update={"host": _without_password(settings.ollama.host)})
+        settings = settings.model_copy(update={"ollama": safe})
     if as_json:
         emit_json("settings", settings.model_dump())
         return
@@ -52,10 +56,14 @@ def set_(
 
     file = Paths.find(demo=is_demo()).config_file
     set_value(file, key, value)
-    say(f"{key} = {value} in {file}")
+    say(f"{key} = {_without_password(value)} in {file}")
     variable = f"EMBEDCTL_{key.replace('.', '__').upper()}"
     if os.environ.get(variable):
         say(f"{variable} is set and stands over it")
+
+
+def _without_password(address: str) -> str:
+    return re.sub(r"//[^/@]*@", "//…@", address)
 
 
 def _toml(value: object) -> str:

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from embedctl.cli.output import say_error
+from embedctl.errors import UsageError
+
 if TYPE_CHECKING:
     from embedctl.engine.facade import EngineFacade
 
@@ -25,6 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _console(*, demo: bool) -> int:
     # Neither typer nor the engine's parts are imported before the first paint.
+    if not (
+        sys.stdin.isatty() and sys.stderr.isatty()
+    ):  # keys come from the one, the screen goes to the other
+        say_error(
+            UsageError(
+                "The console was not opened",
+                why="it needs a terminal, and this is a pipe, a file or a job without one",
+                remedy="run it in a terminal, or use a command: `embedctl status`, `embedctl --help`",
+            )
+        )
+        return UsageError.exit_code
+
     import embedctl_console
 
     def open_engine() -> EngineFacade:

@@ -161,7 +161,11 @@ class Engine:
         timeout: float | None = None,
     ) -> EmbedResult:
         if self._closed:
-            raise UsageError("Nothing can be embedded any more", why="embedctl is closing or was closed")
+            raise UsageError(
+                "Nothing can be embedded any more",
+                why="this engine is closing or was closed",
+                remedy="open a new one, or make a new EmbeddingService",
+            )
         if backend is not None:
             self._lifecycle.backend(backend)
         request = EmbedRequest(texts, batch_size, normalize, timeout)

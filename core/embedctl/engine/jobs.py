@@ -150,7 +150,9 @@ class JobRunner:
         """
         with self._lock:
             if self._closed:
-                raise UsageError("Nothing can be started any more", why="embedctl is closing")
+                raise UsageError(
+                    "Nothing can be started any more", why="embedctl is closing", remedy="start it again"
+                )
             busy = self._running.get(group)
             if busy is not None and busy[0].update.state is JobState.RUNNING:
                 raise UsageError(

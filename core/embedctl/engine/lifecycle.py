@@ -47,7 +47,9 @@ class Lifecycle:
             return self._backends[name]
         except KeyError:
             raise UsageError(
-                f"There is no backend {name!r}", why=f"the backends are {', '.join(self._backends)}"
+                f"There is no backend {name!r}",
+                why="it is none of those that embedctl knows",
+                remedy=f"use {' or '.join(self._backends)}",
             ) from None
 
     def ours(self, name: BackendName) -> bool:

@@ -28,6 +28,7 @@ from embedctl.errors import (
 TransportError: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
 """Base of the HTTP library's errors: httpx under huggingface_hub 1.x, httpx2 under 2.x."""
 
+_USER = re.compile(r"//[^/@]*@")
 _RESET = re.compile(r"\bt=(\d+)")
 _SPACE_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
@@ -39,9 +40,11 @@ class Origin:
         self.repo = repo
         self.revision = revision
         self.endpoint = endpoint
+        self.shown = _USER.sub("//", endpoint)
+        """The endpoint for the eyes: a mirror's address may carry a password."""
 
     def page(self) -> str:
-        return f"{self.endpoint}/{self.repo}"
+        return f"{self.shown}/{self.repo}"
 
 
 def explain(error: Exception, origin: Origin, file: str | None = None) -> HubError:
@@ -64,14 +67,14 @@ def explain(error: Exception, origin: Origin, file: str | None = None) -> HubErr
         return _explain_status(error, origin, file)
     if isinstance(error, TransportError):
         return HubOfflineError(
-            f"{origin.endpoint} cannot be reached",
+            f"{origin.shown} cannot be reached",
             why=f"{type(error).__name__}: {clean(str(error))}".rstrip(": "),
             remedy="check the network, a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT), then try again",
         )
     if isinstance(error, OSError):
         return explain_system(error)
     return HubServerError(
-        f"{origin.endpoint} does not answer like a Hub",
+        f"{origin.shown} does not answer like a Hub",
         why=f"{type(error).__name__} while reading its answer",
         remedy="check HF_ENDPOINT, and whether a login page of the network stands between",
     )
@@ -139,7 +142,7 @@ def _explain_status(error: hub_errors.HfHubHTTPError, origin: Origin, file: str 
         )
     if isinstance(error, hub_errors.RepositoryNotFoundError) or status in (401, 404):
         return HubNotFoundError(
-            f"There is no repository {origin.repo} at {origin.endpoint}",
+            f"There is no repository {origin.repo} at {origin.shown}",
             why="" if signed_in else "a private repository looks the same without a token",
             remedy="check the setting model.repo; for a private repository set HF_TOKEN",
         )

@@ -106,7 +106,7 @@ def _require_hashes(origin: Origin, files: Iterable[RemoteFile]) -> None:
     for file in files:
         if not _HASH.fullmatch(file.etag):
             raise HubServerError(
-                f"{origin.endpoint} does not state the hashes of {origin.repo}",
+                f"{origin.shown} does not state the hashes of {origin.repo}",
                 why=f"none for {file.path}, so that a download could not be checked",
                 remedy="use the Hub itself, or a complete mirror (HF_ENDPOINT)",
             )

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from embedctl import EmbeddingService
+from embedctl.engine import open_engine
 from embedctl.errors import BackendError, BackendOutOfMemoryError, InvalidTextError, StoreError, UsageError
 from embedctl.events import EventRecorded, Message, SampleTaken
+from embedctl.paths import Paths
 from embedctl.progress import CancelToken
 from embedctl.records import BackendState, EmbedResult, JobState, TextFailure
 from embedctl.settings import Settings
+from embedctl.store import Store
 from tests.support.engines import GIB, Rig, rig
 from tests.support.fake_backend import DIMENSION, vector_of
 
@@ -35,7 +38,7 @@ def test_the_first_embed_loads_the_active_backend_once_for_all_callers(r: Rig) -
 def test_embed_can_name_a_backend_and_an_unknown_one_is_refused(r: Rig) -> None:
     assert r.engine.embed(["a"], backend="ollama").backend == "ollama"
     assert r.engine.status().active == "native"
-    with pytest.raises(UsageError, match="no backend 'tei'"):
+    with pytest.raises(UsageError, match="no backend 'tei'.*native or ollama"):
         r.engine.embed(["a"], backend="tei")
 
 
@@ -203,3 +206,20 @@ def test_one_bad_text_is_an_error_that_names_it(r: Rig, monkeypatch: pytest.Monk
     with pytest.raises(InvalidTextError, match="Text 1 could not be embedded") as caught:
         EmbeddingService(engine=r.engine).embed(["a", "b"])
     assert caught.value.index == 1
+
+
+@pytest.mark.parametrize(("flag", "active"), [(None, "ollama"), ("", "ollama"), ("native", "native")])
+def test_the_migration_flag_goes_before_the_remembered_choice_unless_it_is_empty(
+    monkeypatch: pytest.MonkeyPatch, flag: str | None, active: str
+) -> None:
+    paths = Paths.find()
+    store = Store.open(paths.database, retention=Settings().history)
+    store.set_state("active_backend", "ollama")
+    store.close()
+    if flag is not None:
+        monkeypatch.setenv("EMBEDDING_BACKEND", flag)
+    engine = open_engine(sampling=False)
+    try:
+        assert engine.status().active == active
+    finally:
+        engine.close()

@@ -166,3 +166,10 @@ def test_a_mirror_that_states_no_hashes_is_not_trusted(
 ) -> None:
     monkeypatch.setattr(ServedFile, "sibling", lambda file: {"rfilename": file.path, "size": file.size})
     assert "does not state the hashes" in refused(hub).what
+
+
+def test_a_password_in_a_mirrors_address_is_not_told(cache: Path) -> None:
+    hub = ModelHub(REPO, REVISION, cache_dir=cache, endpoint="http://ada:s3cret@127.0.0.1:9")
+    error = refused(hub)
+    assert "http://127.0.0.1:9 cannot be reached" in error.what
+    assert "s3cret" not in str(error)

@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from embedctl.headlines import describe
 from embedctl.lab.statistics import ENOUGH_FOR_P95, p95_note, percentile, ratio_interval, verdict
-from embedctl.records import Interval
+from embedctl.records import Comparison, Interval
 
 
 def test_percentiles_are_measured_values() -> None:
@@ -72,3 +73,10 @@ def test_unpaired_times_are_refused() -> None:
         ratio_interval([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="paired"):
         ratio_interval([], [])
+
+
+def test_a_large_ratio_is_written_as_people_write_it() -> None:
+    comparison = Comparison(
+        "one text", "latency", "ollama", "native", Interval(123.4, 99.7, 1520.0), "faster"
+    )
+    assert describe(comparison) == "one text: native 123× as fast as ollama (100–1,520), faster"
