@@ -38,7 +38,7 @@ def test_the_first_embed_loads_the_active_backend_once_for_all_callers(r: Rig) -
 def test_embed_can_name_a_backend_and_an_unknown_one_is_refused(r: Rig) -> None:
     assert r.engine.embed(["a"], backend="ollama").backend == "ollama"
     assert r.engine.status().active == "native"
-    with pytest.raises(UsageError, match="no backend 'tei'.*native or ollama"):
+    with pytest.raises(UsageError, match=r"no backend 'tei'.*native or ollama"):
         r.engine.embed(["a"], backend="tei")
 
 
