@@ -113,11 +113,18 @@ def test_models_path_says_no_while_the_model_is_incomplete(cli: CommandLine, fak
     assert "models download" in outcome.err
 
 
-def test_status_says_that_another_process_records(cli: CommandLine, fake: FakeEngine) -> None:
+def test_it_is_told_that_another_process_records(
+    cli: CommandLine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = fake.status()
     assert "records" not in cli("status").err
     fake.status = lambda: replace(now, recorder=4242)  # type: ignore[method-assign]
     assert "another embedctl (PID 4242) records" in cli("status").err
+    monkeypatch.setattr("embedctl.cli.machine._FIRST_SAMPLE_SECONDS", 0.0)
+    fake.status = lambda: replace(now, recorder=4242, recording=False)  # type: ignore[method-assign]
+    refused = cli("record")
+    assert refused.code == 2
+    assert "PID 4242" in refused.err
 
 
 def test_a_state_is_a_word(cli: CommandLine, fake: FakeEngine) -> None:

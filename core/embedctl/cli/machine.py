@@ -64,11 +64,7 @@ def record() -> None:
     """Record samples without a screen until Ctrl-C; the console and `history` show them later."""
     with engine(sampling=True, recording=True) as opened:
         if not _wait_for(lambda: opened.status().recording):
-            raise UsageError(
-                "Nothing is recorded",
-                why="another embedctl records to this history already, or it cannot be written",
-                remedy="leave that one running, or end it first; `embedctl doctor` says more",
-            )
+            raise _not_recorded(opened.status().recorder)
         say(f"recording to {opened.status().store_path}; Ctrl-C ends")
         stop = opened.subscribe(_tell_event)
         try:
@@ -78,6 +74,20 @@ def record() -> None:
             say("stopped")
         finally:
             stop()
+
+
+def _not_recorded(other: int | None) -> UsageError:
+    if other is not None:
+        return UsageError(
+            "Nothing is recorded",
+            why=f"another embedctl (PID {other}) records to this history already",
+            remedy="leave that one running, or end it first",
+        )
+    return UsageError(
+        "Nothing is recorded",
+        why="no sample could be taken, or the history cannot be written",
+        remedy="see `embedctl history` for the error, and `embedctl doctor`",
+    )
 
 
 def _tell_event(message: Message) -> None:

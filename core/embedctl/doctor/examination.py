@@ -53,5 +53,10 @@ def examine(
 def _store(status: Status, path: Path) -> Finding:
     files = (path, path.with_name(f"{path.name}-wal"))
     size = sum(file.stat().st_size for file in files if file.is_file())
-    who = "this process records" if status.recording else "this process does not record"
+    if status.recording:
+        who = "this process records"
+    elif status.recorder is not None:
+        who = f"another embedctl (PID {status.recorder}) records"
+    else:
+        who = "nobody records now"
     return Finding("history", str(path), Severity.OK, f"{size / 1024**2:.1f} MiB; {who}")

@@ -101,5 +101,5 @@ def test_the_history_file_is_told_with_its_size_and_who_writes_it(tmp_path: Path
     (tmp_path / "history.db").write_bytes(b"\0" * 3 * 2**20)
     found = examined(canned.gb10(), tmp_path, recording=False)[-1]
     assert found.title == str(tmp_path / "history.db")
-    assert found.detail == "3.0 MiB; this process does not record"
+    assert found.detail == "3.0 MiB; nobody records now"
     assert "this process records" in examined(canned.gb10(), tmp_path)[-1].detail
