@@ -361,10 +361,15 @@ class Engine:
         return status
 
     def _pull(self, job: Job) -> BackendStatus:
-        self._parts.pull(job, job.cancel_token)
-        self._parts.journal.add(
-            "download", f"Ollama pulled {self._settings.model.ollama_tag}", "ollama", Severity.OK
-        )
+        tag, journal = self._settings.model.ollama_tag, self._parts.journal
+        try:
+            self._parts.pull(job, job.cancel_token)
+        except Cancelled:
+            raise
+        except EmbedctlError as error:
+            journal.add_failure(f"Ollama did not pull {tag}", error, "ollama", during="download")
+            raise
+        journal.add("download", f"Ollama pulled {tag}", "ollama", Severity.OK)
         return self._lifecycle.backend("ollama").refresh()
 
     def _remove(self, _: Job) -> int:

@@ -58,11 +58,14 @@ class BackendWatch:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.look()
+            try:
+                self.look()
+            except Exception:  # one bad round must not leave every later state unseen
+                log.exception("a look at the backends failed")
             self._stop.wait(REFRESH_EVERY)
 
     def look(self) -> None:
-        """One round: refresh everything, probe what is due. Never raises."""
+        """One round: refresh everything, probe what is due."""
         for backend in self._backends:
             backend.refresh()
         for backend in self._backends:

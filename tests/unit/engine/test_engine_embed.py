@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,6 +180,17 @@ def test_a_failed_load_is_an_error_on_the_time_line(r: Rig) -> None:
     recorded = [m.event for m in seen if isinstance(m, EventRecorded)]
     assert recorded[-1].kind == "error"
     assert recorded[-1].detail["remedy"] == "mend it"
+
+
+def test_a_failed_pull_is_an_error_on_the_time_line(tmp_path: Path) -> None:
+    def refused(*_: object) -> None:
+        raise BackendError("The library has no such model", remedy="correct model.ollama_tag")
+
+    with rig(tmp_path, sampling=False) as r:
+        r.engine._parts = dataclasses.replace(r.engine._parts, pull=refused)
+        assert r.engine.pull().wait(30).state is JobState.FAILED
+        [event] = r.engine.events(kinds=["error"])
+    assert (event.backend, event.detail["what"]) == ("ollama", "The library has no such model")
 
 
 # The service object

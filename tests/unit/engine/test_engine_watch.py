@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from embedctl.engine.traffic import Traffic
@@ -76,3 +78,20 @@ def test_a_failing_probe_leaves_no_figure_and_ends_nothing(stage: Stage) -> None
     assert stage.traffic.figures() == {}
     stage.native.embed_error = None
     assert stage.look(after=10.0) == (1, 0)
+
+
+def test_a_round_that_fails_is_not_the_last_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    again = threading.Event()
+
+    def broken() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            again.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("embedctl.engine.watch.REFRESH_EVERY", 0.0)
+    monkeypatch.setattr(stage.native, "refresh", broken)
+    stage.watch.start()
+    assert again.wait(10)
+    stage.watch.stop()
