@@ -332,3 +332,8 @@ def test_a_partial_file_makes_the_download_resume() -> None:
     model = canned.model(FileState.MISSING, partial={"pytorch_model.bin": GIB})
     state = state_of(fresh_engine(model=model))
     assert "goes on with the download of 1.14 GiB" in outcome_text(state).plain
+
+
+def test_a_blank_last_line_on_one_side_is_a_line_like_any_other() -> None:
+    before, after = Content("loading\nmodel\n"), Content("ready\nmodel\np50")
+    assert [region.y for region in changed_regions(before, after, 20)] == [0, 2]

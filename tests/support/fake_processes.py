@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from embedctl.backends.ollama_runner import ProcessRow
+from embedctl.backends.ollama.runner import ProcessRow
 
 
 @dataclass

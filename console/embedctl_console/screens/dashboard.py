@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embedctl_console.state import ConsoleState
 
 _SHOWN: Final = 300.0
-"""Seconds that a chart shows until it is zoomed: long enough for a load or a switch, short enough to see it."""
+"""Seconds that a chart shows until it is zoomed: a load or a switch fits in, and can be seen."""
 _CHART_EVERY: Final = 2.0
 """Seconds between two drawings of a chart: at five minutes per chart a column is that wide."""
 

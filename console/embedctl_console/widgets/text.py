@@ -52,7 +52,9 @@ def _size(content: Content) -> tuple[int, int]:
 
 def changed_regions(before: Content, after: Content, width: int) -> tuple[Region, ...]:
     """The cells in which two texts of equally many lines differ; none if that cannot be told (lines wrap)."""
-    lines = list(zip(before.split("\n"), after.split("\n"), strict=True))
+    # Blank last lines count: without `allow_blank` they are dropped, and only from the text that has them.
+    texts = (before.split("\n", allow_blank=True), after.split("\n", allow_blank=True))
+    lines = list(zip(*texts, strict=True))
     if any(max(old.cell_length, new.cell_length) > width for old, new in lines):
         return ()
     regions = []
