@@ -45,9 +45,9 @@ def test_the_journey_through_the_demo(tmp_path: Path) -> None:
         term.press("s")
         term.wait_for("native", "ollama", "expected")
         term.press("Enter")
-        term.wait_for("flip", "settle", "done", seconds=120)
+        term.wait_for("ollama is active after", "memory is back", seconds=120)
         term.press("Escape")
-        term.wait_for("active ollama")
+        term.wait_for("active ollama", without="esc Close")
 
         # Too small is said and survived.
         term.resize(50, 12)

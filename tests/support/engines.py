@@ -58,6 +58,9 @@ class NoModel:
     def folder(self) -> None:
         return None
 
+    def remove(self) -> int:
+        return 7
+
 
 @dataclass
 class Rig:

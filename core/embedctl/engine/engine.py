@@ -23,6 +23,7 @@ from embedctl.events import ActiveChanged, JobChanged, MachineSeen, Subscriber
 from embedctl.paths import Paths
 from embedctl.records import (
     BackendName,
+    BackendState,
     BackendStatus,
     EmbedResult,
     Event,
@@ -373,6 +374,13 @@ class Engine:
         return self._lifecycle.backend("ollama").refresh()
 
     def _remove(self, _: Job) -> int:
+        state = self._lifecycle.backend("native").status().state
+        if state in (BackendState.READY, BackendState.LOADING):
+            raise UsageError(
+                f"{self._settings.model.repo} was not removed",
+                why=f"the native backend is {state.value} and would not find its files at its next start",
+                remedy="unload native first",
+            )
         freed = self._parts.hub.remove()
         self._lifecycle.backend("native").refresh()
         self._parts.journal.add("note", f"{self._settings.model.repo} removed from disk")

@@ -193,6 +193,14 @@ def test_a_failed_pull_is_an_error_on_the_time_line(tmp_path: Path) -> None:
     assert (event.backend, event.detail["what"]) == ("ollama", "The library has no such model")
 
 
+def test_a_model_in_use_is_not_removed(r: Rig) -> None:
+    r.engine.load("native").wait(30)
+    refused = r.engine.remove_model().wait(30)
+    assert refused.failure is not None and refused.failure.remedy == "unload native first"
+    r.engine.unload("native").wait(30)
+    assert r.engine.remove_model().wait(30).result == 7
+
+
 # The service object
 
 

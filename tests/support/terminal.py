@@ -1,0 +1,80 @@
+"""A terminal that a test types into: tmux on a socket of its own, its screen polled with a deadline."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Terminal:
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    def _tmux(self, *words: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", str(self._socket), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            # Named, because the real one is not what Python knows: importing readline puts COLUMNS and LINES
+            # into it, and a program that finds those no longer looks at its terminal.
+            env=dict(os.environ),
+        )
+        return done.stdout
+
+    def start(self, command: Sequence[str], env: Mapping[str, str], *, columns: int, rows: int) -> None:
+        variables = [word for name, value in env.items() for word in ("-e", f"{name}={value}")]
+        size = ("-x", str(columns), "-y", str(rows))
+        self._tmux("-f", "/dev/null", "new-session", "-d", *size, *variables, *command)
+        self._tmux("set-option", "remain-on-exit", "on")
+
+    def press(self, *keys: str) -> None:
+        self._tmux("send-keys", *keys)
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
+
+    def screen(self) -> str:
+        return self._tmux("capture-pane", "-p")
+
+    def wait_for(self, *texts: str, without: str = "", seconds: float = 30.0) -> str:
+        """Wait until all of `texts` are on the screen and `without` is not; the failure shows the screen."""
+        deadline = time.monotonic() + seconds
+        while True:
+            screen = self.screen()
+            missing = [text for text in texts if text not in screen]
+            if not missing and not (without and without in screen):
+                return screen
+            if time.monotonic() > deadline:
+                what = f"{missing} did not appear" if missing else f"{without!r} did not go"
+                raise AssertionError(f"{what} within {seconds:g} s:\n{screen}")
+            time.sleep(0.1)  # another program's screen cannot be waited for in any other way
+
+    def exit_code(self, seconds: float = 30.0) -> int:
+        """Wait for the program's end."""
+        deadline = time.monotonic() + seconds
+        while True:
+            dead, code = self._tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").split(" ", 1)
+            if dead == "1":
+                return int(code)
+            assert time.monotonic() < deadline, f"it still runs:\n{self.screen()}"
+            time.sleep(0.1)
+
+    def pid(self) -> int:
+        return int(self._tmux("display-message", "-p", "#{pane_pid}"))
+
+    def close(self) -> None:
+        subprocess.run(["tmux", "-S", str(self._socket), "kill-server"], capture_output=True, check=False)
+
+
+@contextmanager
+def terminal(folder: Path) -> Iterator[Terminal]:
+    made = Terminal(folder / "tmux")
+    try:
+        yield made
+    finally:
+        made.close()
