@@ -112,7 +112,7 @@ def test_nvml_sees_what_torch_reserved_and_the_context(half: Loaded, gpu: Gpu) -
     )
     assert 100 * 2**20 < context < 1.5 * GIB, "what is not torch's is no CUDA context"
     if NAMED_MODEL:
-        expected = memory.reserved + 512 * 2**20  # the context that the preflight estimates with
+        expected = memory.reserved + 768 * 2**20  # the context that the preflight estimates with
         assert abs(measured - expected) <= 0.10 * measured
 
 

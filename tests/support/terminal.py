@@ -59,7 +59,7 @@ class Terminal:
         deadline = time.monotonic() + seconds
         while True:
             dead, code = self._tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").split(" ", 1)
-            if dead == "1":
+            if dead == "1" and code.strip():  # the status comes a moment after the end
                 return int(code)
             assert time.monotonic() < deadline, f"it still runs:\n{self.screen()}"
             time.sleep(0.1)

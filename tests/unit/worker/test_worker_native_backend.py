@@ -325,8 +325,8 @@ def model_folder(folder: Path, *, pickled: bool = False) -> Path:
 @pytest.mark.parametrize(
     ("settings", "weights", "base"),
     [
-        ({"device": "cuda"}, 2_000_000, 512 * 2**20),
-        ({"device": "cuda", "dtype": "float32"}, 4_000_000, 512 * 2**20),
+        ({"device": "cuda"}, 2_000_000, 768 * 2**20),
+        ({"device": "cuda", "dtype": "float32"}, 4_000_000, 768 * 2**20),
         ({"device": "cpu"}, 4_000_000, 600 * 2**20),
     ],
 )
