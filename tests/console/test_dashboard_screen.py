@@ -7,6 +7,7 @@ import pytest
 from embedctl.records import BackendState, Event
 from embedctl_console.widgets.card import BackendCard
 from embedctl_console.widgets.chart import TimeSeriesChart
+from embedctl_console.widgets.text import Text
 from tests.support import canned
 from tests.support.canned import NOW
 from tests.support.console import press, running, screen_text, settle
@@ -40,6 +41,20 @@ async def test_figures_move_with_the_samples() -> None:
         assert screen_text(pilot) != before
         chart = pilot.app.screen.query_one("#memory", TimeSeriesChart)
         assert chart._series[0].series.at[-1] == NOW + 100
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_what_is_repainted_in_part_shows_the_same_as_a_whole_repaint(size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    async with running(engine, size) as pilot:
+        for _ in range(12):
+            engine.tick(7.0)
+            await settle(pilot)
+        in_part = screen_text(pilot)
+        for text in pilot.app.screen.query(Text):
+            text.refresh()
+        await settle(pilot)
+        assert in_part == screen_text(pilot)
 
 
 async def test_load_and_unload_are_about_the_focused_card() -> None:

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+"""Importing readline puts these two into a process's environment, and a program that finds them no longer looks
+at its terminal."""
+
+
 class Terminal:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -20,9 +25,7 @@ class Terminal:
             capture_output=True,
             text=True,
             check=True,
-            # Named, because the real one is not what Python knows: importing readline puts COLUMNS and LINES
-            # into it, and a program that finds those no longer looks at its terminal.
-            env=dict(os.environ),
+            env=_ENVIRONMENT,
         )
         return done.stdout
 

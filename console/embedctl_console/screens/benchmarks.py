@@ -59,7 +59,6 @@ class BenchmarksScreen(ConsoleScreen):
         self._columns = [*(_COLUMNS if room >= _RESULT else _COLUMNS[:-1]), ("result", max(_RESULT, room))]
         for key, width in self._columns:
             self._table.add_column(" " if key == "mark" else key, key=key, width=width)
-        super().on_mount()
         self._table.focus()
         self._read()
 
@@ -187,7 +186,6 @@ class ReadingScreen(ConsoleScreen):
             yield Text("Reading…", id="reading")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.run_worker(self._load(), group="reading")
 
     async def _load(self) -> None:

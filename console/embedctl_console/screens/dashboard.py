@@ -82,7 +82,6 @@ class DashboardScreen(ConsoleScreen):
         self.add_class(f"-{self._chart}")
         self.query_one("#processes").border_title = "GPU processes"
         self.query_one("#events").border_title = "Events"
-        super().on_mount()
 
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         if changed & (Topic.MACHINE | Topic.BACKENDS | Topic.MODEL):
@@ -92,11 +91,10 @@ class DashboardScreen(ConsoleScreen):
         if changed & Topic.SAMPLE:
             self._show_vitals(state)
             self.query_one("#processes", Text).show(process_lines(state.status.processes, 8))
-        if changed & Topic.EVENTS:
-            self.query_one("#events", Text).show(event_lines(state.events, 8, now=self.console.clock()))
         now = self.console.clock()
         if changed & Topic.EVENTS or (changed & Topic.SAMPLE and now - self._drawn_at >= _CHART_EVERY):
             self._drawn_at = now
+            self.query_one("#events", Text).show(event_lines(state.events, 8, now=now))
             self._show_charts(state)
 
     def _show_vitals(self, state: ConsoleState) -> None:

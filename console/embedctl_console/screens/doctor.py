@@ -40,7 +40,6 @@ class DoctorScreen(ConsoleScreen):
             yield Text(id="findings")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.action_again()
 
     def action_again(self) -> None:

@@ -55,7 +55,6 @@ class HelpScreen(ConsoleScreen):
         self._text = help_text(foreign, self.console.engine.paths)
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.query_one("#help", Text).show(self._text)
 
 

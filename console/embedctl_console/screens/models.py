@@ -47,7 +47,6 @@ class ModelsScreen(ConsoleScreen):
         table = self._table
         for label, width in _COLUMNS:
             table.add_column(label, key=label, width=width)
-        super().on_mount()
         table.focus()
         self.run_worker(self.console.look_at_model(online=True), group="online", exclusive=True)
 

@@ -31,9 +31,8 @@ class Text(Static):
         if before is None or _size(before) != _size(content):
             self.update(content)
         elif not before.is_same(content):
-            left, top = self.gutter.left, self.gutter.top
-            regions = changed_regions(before, content, self.content_size.width)
-            self._repaint = tuple(region.translate((left, top)) for region in regions)
+            # Textual counts a refresh's regions from the content's corner, so borders need no thought here.
+            self._repaint = changed_regions(before, content, self.content_size.width)
             self.update(content, layout=False)
 
     def refresh(

@@ -65,7 +65,7 @@ class Shape:
 
 
 _FEWEST_BLOCKS: Final = 2
-"""One AB BA pattern. Where a backend is so slow that this uses up the budget there is a ratio and no interval."""
+"""One AB BA pattern. Where that uses up the budget, the backend is slow: a ratio is given and no interval."""
 
 PRESETS: Final[dict[str, tuple[Shape, ...]]] = {
     "quick": (

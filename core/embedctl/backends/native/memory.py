@@ -12,8 +12,8 @@ from typing import Any, Final
 _ITEM_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 _CUDA_CONTEXT: Final = 768 * 2**20
-"""What a process holds on the GPU beside torch's own memory: context, kernels, captured graphs. NVML showed 0.67
-to 0.81 GiB of it after a load on an H200 (driver 580)."""
+"""What a process holds on the GPU beside torch's own memory: context, kernels, captured graphs. NVML showed
+0.67 to 0.81 GiB of it after a load on an H200 (driver 580)."""
 _PYTHON_AND_TORCH: Final = 600 * 2**20
 """Resident set of a worker on a CPU before the weights."""
 _TYPICAL_TOKENS: Final = 512
