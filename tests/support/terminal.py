@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-"""Importing readline puts these two into a process's environment, and a program that finds them no longer looks
-at its terminal."""
+"""Importing readline puts these two into a process's environment, and a program that finds them there no
+longer looks at its terminal."""
 
 
 class Terminal:
@@ -58,17 +57,24 @@ class Terminal:
             time.sleep(0.1)  # another program's screen cannot be waited for in any other way
 
     def exit_code(self, seconds: float = 30.0) -> int:
-        """Wait for the program's end."""
+        """Wait for the program's end; a signal that ended it is a negative number."""
         deadline = time.monotonic() + seconds
         while True:
-            dead, code = self._tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").split(" ", 1)
-            if dead == "1" and code.strip():  # the status comes a moment after the end
+            dead, code, number = self._format("#{pane_dead}|#{pane_dead_status}|#{pane_dead_signal}").split(
+                "|"
+            )
+            if dead == "1" and code:
                 return int(code)
-            assert time.monotonic() < deadline, f"it still runs:\n{self.screen()}"
+            if dead == "1" and number:
+                return -int(number)
+            assert time.monotonic() < deadline, f"it still runs ({dead=} {code=}):\n{self.screen()}"
             time.sleep(0.1)
 
+    def _format(self, text: str) -> str:
+        return self._tmux("display-message", "-p", text).strip()
+
     def pid(self) -> int:
-        return int(self._tmux("display-message", "-p", "#{pane_pid}"))
+        return int(self._format("#{pane_pid}"))
 
     def close(self) -> None:
         subprocess.run(["tmux", "-S", str(self._socket), "kill-server"], capture_output=True, check=False)
