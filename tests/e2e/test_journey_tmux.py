@@ -14,7 +14,7 @@ from tests.support.terminal import terminal
 
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.timeout(280),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
 ]
 
@@ -59,7 +59,7 @@ def test_the_journey_through_the_demo(tmp_path: Path) -> None:
         term.wait_for("Benchmark quick")
         term.resize(120, 40)
         term.press("3")
-        term.wait_for("one text: native", seconds=180)
+        term.wait_for("one text: native", without="x Cancel", seconds=240)
 
         term.press("4")
         term.wait_for("15 min", "native → ollama")
@@ -67,7 +67,7 @@ def test_the_journey_through_the_demo(tmp_path: Path) -> None:
         processes = psutil.Process(term.pid()).children(recursive=True)
         assert processes  # the demo's Ollama server at least
         term.press("q")
-        assert term.exit_code() == 0
+        assert term.exit_code(seconds=60) == 0
         assert [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 
         # What happened is there at the next start.
