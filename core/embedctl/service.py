@@ -19,7 +19,7 @@ from embedctl.records import BackendName, EmbedResult
 
 if TYPE_CHECKING:
     from embedctl.engine.facade import EngineFacade
-    from embedctl.records import Vectors
+    from embedctl.records.backends import Vectors
 
 
 class EmbeddingService:

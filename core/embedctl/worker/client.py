@@ -43,7 +43,7 @@ from embedctl.worker.protocol import (
 )
 
 if TYPE_CHECKING:
-    from embedctl.records import Vectors
+    from embedctl.records.backends import Vectors
 
 log = logging.getLogger(__name__)
 

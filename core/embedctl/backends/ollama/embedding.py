@@ -19,7 +19,7 @@ from embedctl.records import CanaryReport, TextFailure
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embedctl.records import Vectors
+    from embedctl.records.backends import Vectors
 
 CANARY_TEXTS = (
     "embedding",

@@ -1,0 +1,70 @@
+"""What flows between the parts: frozen dataclasses, no behaviour beyond trivial derivations.
+
+Times are Unix seconds (UTC, float); sizes are bytes; durations are seconds unless the name says `_ms`.
+A field that a machine may lack is `None`, and its reason stands beside it: unknown is never 0.
+"""
+
+from embedctl.records.backends import (
+    BackendName,
+    BackendState,
+    BackendStatus,
+    CanaryReport,
+    EmbedResult,
+    Fingerprint,
+    LoadReport,
+    Preflight,
+    TextFailure,
+)
+from embedctl.records.jobs import (
+    Failure,
+    JobState,
+    JobUpdate,
+    ProgressItem,
+    StepRecord,
+    SwitchPlan,
+    SwitchReport,
+)
+from embedctl.records.machine import Capability, GpuInfo, GpuProcess, Machine, Provenance, Sample
+from embedctl.records.models import Download, FileState, ModelFile, ModelStatus
+from embedctl.records.runs import Comparison, Interval, Measurement, Run, RunComparison, RunDelta, RunSummary
+from embedctl.records.timeline import Event, Finding, Severity, Status
+
+__all__ = [
+    "BackendName",
+    "BackendState",
+    "BackendStatus",
+    "CanaryReport",
+    "Capability",
+    "Comparison",
+    "Download",
+    "EmbedResult",
+    "Event",
+    "Failure",
+    "FileState",
+    "Finding",
+    "Fingerprint",
+    "GpuInfo",
+    "GpuProcess",
+    "Interval",
+    "JobState",
+    "JobUpdate",
+    "LoadReport",
+    "Machine",
+    "Measurement",
+    "ModelFile",
+    "ModelStatus",
+    "Preflight",
+    "ProgressItem",
+    "Provenance",
+    "Run",
+    "RunComparison",
+    "RunDelta",
+    "RunSummary",
+    "Sample",
+    "Severity",
+    "Status",
+    "StepRecord",
+    "SwitchPlan",
+    "SwitchReport",
+    "TextFailure",
+]
