@@ -78,7 +78,7 @@ async def _journey(folder: Path) -> None:
         await _settled(pilot, 3)
         save("history")
         await pilot.press("5")
-        await _until(lambda: "torch" in _text_of(app), 120)
+        await _until(lambda: "torch" in _text_of(app))
         await _settled(pilot, 1)
         save("doctor")
     await asyncio.to_thread(engine.close)

@@ -184,7 +184,7 @@ class ConsoleApp(App[None]):
     def _take_news(self, messages: tuple[Message, ...]) -> None:
         from embedctl_console.state import Topic
 
-        if self.state is None or self.leaving:
+        if self.state is None or self.leaving or not self.screen_stack:  # too late to show
             return
         ended = dict(self.state.ended)
         changed = self.state.apply_all(messages)
