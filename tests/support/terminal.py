@@ -56,8 +56,8 @@ class Terminal:
                 raise AssertionError(f"{what} within {seconds:g} s:\n{screen}")
             time.sleep(0.1)  # another program's screen cannot be waited for in any other way
 
-    def exit_code(self, seconds: float = 30.0) -> int:
-        """Wait for the program's end; a signal that ended it is a negative number."""
+    def exit_code(self, seconds: float = 30.0) -> int | None:
+        """Wait for the program's end; a signal is a negative number, None if tmux missed how it ended."""
         deadline = time.monotonic() + seconds
         while True:
             dead, code, number = self._format("#{pane_dead}|#{pane_dead_status}|#{pane_dead_signal}").split(
@@ -67,6 +67,8 @@ class Terminal:
                 return int(code)
             if dead == "1" and number:
                 return -int(number)
+            if dead == "1" and time.monotonic() > deadline - seconds + 5:
+                return None  # the terminal is closed, which only the process's end does, and no status came
             assert time.monotonic() < deadline, f"it still runs ({dead=} {code=}):\n{self.screen()}"
             time.sleep(0.1)
 
