@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from embedctl.records import (
     EmbedResult,
     Event,
     Finding,
+    Fingerprint,
     ModelStatus,
     Run,
     RunComparison,
@@ -178,6 +180,11 @@ class Engine:
             except BackendNotLoadedError:  # unloaded between the look and the call
                 self._lifecycle.ensure_ready(name)
                 return chosen.embed(request)
+
+    def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
+        known = self._lifecycle.backend(backend or self._traffic.active).fingerprint()
+        gpu = self._machine.gpu.name if self._machine.gpu else "no GPU"
+        return replace(known, driver=self._machine.driver, machine=f"{self._machine.hostname}, {gpu}")
 
     # The façade: backends ---
 

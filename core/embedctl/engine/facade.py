@@ -18,6 +18,8 @@ from embedctl.records import (
     EmbedResult,
     Event,
     Finding,
+    Fingerprint,
+    Health,
     JobUpdate,
     ModelStatus,
     Run,
@@ -25,6 +27,8 @@ from embedctl.records import (
     RunSummary,
     Status,
     SwitchPlan,
+    Trial,
+    TrialReport,
 )
 from embedctl.series import History
 from embedctl.settings import Settings
@@ -86,6 +90,9 @@ class EngineFacade(Protocol):
             BackendError: No vector could be had; the error says why and what to do.
         """
 
+    def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
+        """What a backend's vectors (None: the active one's) depend on, as far as known now. Never blocks."""
+
     # Backends
 
     def refresh(self) -> tuple[BackendStatus, ...]:
@@ -105,6 +112,25 @@ class EngineFacade(Protocol):
 
         `keep_both=None` follows the setting `engine.unload_after_switch`.
         """
+
+    # A migration on trial
+
+    def start_trial(self, trial: Trial) -> JobHandle:
+        """Load the candidate beside the active backend, check it, then shadow or share live requests.
+
+        Replaces a running trial of the same candidate and keeps its figures. Result: `TrialReport`.
+        """
+
+    def trial(self) -> TrialReport | None:
+        """What the running trial has shown; None without one. A switch ends it."""
+
+    def stop_trial(self) -> TrialReport | None:
+        """End the trial: all requests go to the active backend again. The candidate stays loaded."""
+
+    # Health
+
+    def health(self) -> Health:
+        """How each backend does: its last probe, live requests, the machine's figures. Never blocks."""
 
     # Models
 

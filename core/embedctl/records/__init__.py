@@ -27,15 +27,18 @@ from embedctl.records.jobs import (
 from embedctl.records.machine import Capability, GpuInfo, GpuProcess, Machine, Provenance, Sample
 from embedctl.records.models import Download, FileState, ModelFile, ModelStatus
 from embedctl.records.runs import Comparison, Interval, Measurement, Run, RunComparison, RunDelta, RunSummary
+from embedctl.records.serving import BackendHealth, Condition, Health, Trial, TrialReport
 from embedctl.records.timeline import Event, Finding, Severity, Status
 
 __all__ = [
+    "BackendHealth",
     "BackendName",
     "BackendState",
     "BackendStatus",
     "CanaryReport",
     "Capability",
     "Comparison",
+    "Condition",
     "Download",
     "EmbedResult",
     "Event",
@@ -45,6 +48,7 @@ __all__ = [
     "Fingerprint",
     "GpuInfo",
     "GpuProcess",
+    "Health",
     "Interval",
     "JobState",
     "JobUpdate",
@@ -67,4 +71,6 @@ __all__ = [
     "SwitchPlan",
     "SwitchReport",
     "TextFailure",
+    "Trial",
+    "TrialReport",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -63,6 +64,19 @@ class Fingerprint:
     driver: str | None
     machine: str | None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over what decides a vector: equal digests may share one index.
+
+        The backend counts in, since two backends give the same weights' vectors with small differences; the
+        machine, the driver and the versions do not.
+        """
+        parts = (
+            self.backend, self.model, self.revision, self.dtype, self.pooling, self.normalized,
+            self.max_tokens, self.dimension,
+        )  # fmt: skip
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 # Backends -----------------------------------------------------------------------------------------------
