@@ -38,6 +38,8 @@ from embedctl.records import (
     StepRecord,
     SwitchPlan,
     SwitchReport,
+    Trial,
+    TrialReport,
 )
 from embedctl.series import History, Series
 
@@ -376,6 +378,26 @@ _SHAPES: Final = (
     ("batch of 64", 64, 229.0, 981.0),
     ("batch of 128", 128, 455.0, 1990.0),
 )
+
+
+def trial_report(trial: Trial, active: str = "native") -> TrialReport:
+    return TrialReport(
+        trial=trial,
+        active=active,
+        since=NOW - 600,
+        shadowed=480,
+        compared=7_680,
+        dropped=12,
+        failed=1,
+        shared=240,
+        least_cosine=0.99871,
+        low_cosine=0.99942,
+        median_cosine=0.99997,
+        active_p50_ms=4.1,
+        active_p95_ms=9.8,
+        candidate_p50_ms=22.6,
+        candidate_p95_ms=61.3,
+    )
 
 
 def fingerprint(backend: str, **changes: Any) -> Fingerprint:

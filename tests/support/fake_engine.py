@@ -31,15 +31,20 @@ from embedctl.events import (
     Subscriber,
 )
 from embedctl.paths import Paths
+from embedctl.progress import CancelToken
 from embedctl.records import (
+    BackendHealth,
     BackendState,
     BackendStatus,
+    Condition,
     EmbedResult,
     Event,
     Failure,
     FileState,
     Finding,
+    Fingerprint,
     GpuProcess,
+    Health,
     JobState,
     JobUpdate,
     Machine,
@@ -52,6 +57,8 @@ from embedctl.records import (
     Status,
     StepRecord,
     SwitchPlan,
+    Trial,
+    TrialReport,
 )
 from embedctl.series import History
 from embedctl.settings import Settings
@@ -145,6 +152,7 @@ class FakeEngine:
         calls: Every call that starts or changes something, in order, such as `("load", "native")`.
         errors: By method name, an error that the method raises instead of answering.
         running: Jobs that run, by id.
+        conditions: What `health` says of a backend in place of what follows from its state.
     """
 
     def __init__(
@@ -172,6 +180,8 @@ class FakeEngine:
         self.settings_ = settings or Settings()
         self.paths_ = Paths.in_folder(home)
         self.plan: SwitchPlan | None = None
+        self.running_trial: TrialReport | None = None
+        self.conditions: dict[str, Condition] = {}
         self.stored_runs: dict[int, Run] = {
             7: canned.run(7),
             6: canned.run(6, slowdown=1.6),
@@ -270,15 +280,22 @@ class FakeEngine:
         batch_size: int | None = None,
         normalize: bool = True,
         timeout: float | None = None,
+        cancel: CancelToken | None = None,
     ) -> EmbedResult:
         """The same unit vector for the same text, whichever backend is asked."""
         self._called("embed", len(texts), backend)
+        if cancel is not None:
+            cancel.raise_if_cancelled()
         name = backend or self.active
         if self.backends[name].state is not BackendState.READY:
             raise BackendNotLoadedError(f"{name} is not loaded", remedy=f"embedctl load {name}")
         rows = np.stack([_vector(text) for text in texts]) if texts else np.empty((0, 1024), np.float32)
         tokens = sum(2 + len(text.split()) for text in texts)
         return EmbedResult(rows, name, tokens, truncated=(), failures=(), seconds=0.0246)
+
+    def fingerprint(self, backend: str | None = None) -> Fingerprint:
+        self._called("fingerprint", backend)
+        return canned.fingerprint(backend or self.active)
 
     def refresh(self) -> tuple[BackendStatus, ...]:
         self._called("refresh")
@@ -322,6 +339,41 @@ class FakeEngine:
             return canned.switch_report(source, target)
 
         return self._start("switch", f"Switch to {target}", done)
+
+    def start_trial(self, trial: Trial) -> FakeJob:
+        self._called("start_trial", trial)
+
+        def done() -> object:
+            self._ready(trial.candidate)
+            self.running_trial = canned.trial_report(trial, self.active)
+            return self.running_trial
+
+        return self._start("trial", f"Try {trial.candidate}", done)
+
+    def trial(self) -> TrialReport | None:
+        return self.running_trial
+
+    def stop_trial(self) -> TrialReport | None:
+        self._called("stop_trial")
+        report, self.running_trial = self.running_trial, None
+        return report
+
+    def health(self) -> Health:
+        """Healthy where a backend is ready, idle elsewhere, but for what a test sets in `conditions`."""
+        found = tuple(
+            BackendHealth(
+                name,
+                condition := self.conditions.get(
+                    name, Condition.HEALTHY if status.state is BackendState.READY else Condition.IDLE
+                ),
+                f"scripted: {condition.value}",
+                self.now,
+                3.2 if condition is Condition.HEALTHY else None,
+            )
+            for name, status in self.backends.items()
+        )
+        ready = any(h.backend == self.active and h.condition is Condition.HEALTHY for h in found)
+        return Health(self.now, ready, self.active, found)
 
     def model(self, *, online: bool = True) -> ModelStatus:
         self._called("model", online)

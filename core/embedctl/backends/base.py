@@ -18,6 +18,8 @@ class EmbedRequest:
     normalize: bool = True
     timeout: float | None = None
     """Seconds for the whole request; None: the backend's setting."""
+    cancel: CancelToken | None = None
+    """Set when nobody wants the answer any more: the backend may then stop and raise `Cancelled`."""
 
 
 class Backend(Protocol):
@@ -60,6 +62,7 @@ class Backend(Protocol):
             BackendNotLoadedError: `load` has not been called.
             BackendError: The whole request failed.
             InvalidTextError: A text is no string.
+            Cancelled: The request's `cancel` was set before the answer came.
         """
 
     def unload(self) -> None:

@@ -22,14 +22,18 @@ from embedctl.engine.watch import BackendWatch
 from embedctl.errors import BackendNotLoadedError, Cancelled, EmbedctlError, StoreError, UsageError
 from embedctl.events import ActiveChanged, JobChanged, MachineSeen, Subscriber
 from embedctl.paths import Paths
+from embedctl.progress import CancelToken
 from embedctl.records import (
+    BackendHealth,
     BackendName,
     BackendState,
     BackendStatus,
+    Condition,
     EmbedResult,
     Event,
     Finding,
     Fingerprint,
+    Health,
     ModelStatus,
     Run,
     RunComparison,
@@ -39,6 +43,8 @@ from embedctl.records import (
     Status,
     SwitchPlan,
     SwitchReport,
+    Trial,
+    TrialReport,
 )
 from embedctl.series import History
 from embedctl.settings import Settings
@@ -162,6 +168,7 @@ class Engine:
         batch_size: int | None = None,
         normalize: bool = True,
         timeout: float | None = None,
+        cancel: CancelToken | None = None,
     ) -> EmbedResult:
         if self._closed:
             raise UsageError(
@@ -171,7 +178,9 @@ class Engine:
             )
         if backend is not None:
             self._lifecycle.backend(backend)
-        request = EmbedRequest(texts, batch_size, normalize, timeout)
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        request = EmbedRequest(texts, batch_size, normalize, timeout, cancel)
         with self._traffic.request(backend, len(texts), timeout) as name:
             chosen = self._lifecycle.backend(name)
             self._lifecycle.ensure_ready(name)
@@ -215,6 +224,27 @@ class Engine:
         return self._jobs.start(
             _BACKENDS, "switch", f"Switch to {target}", lambda job: self._switch(job, target, keep_both)
         )
+
+    # The façade: a migration on trial ---
+
+    def start_trial(self, trial: Trial) -> Job:
+        raise UsageError(f"No trial of {trial.candidate} can be started yet")
+
+    def trial(self) -> TrialReport | None:
+        return None
+
+    def stop_trial(self) -> TrialReport | None:
+        return None
+
+    # The façade: health ---
+
+    def health(self) -> Health:
+        at = self._clock()
+        found = tuple(
+            BackendHealth(b.name, Condition.UNKNOWN, "not judged yet", at)
+            for b in self._parts.backends.values()
+        )
+        return Health(at, False, self._traffic.active, found)
 
     # The façade: models ---
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from embedctl.events import Subscriber
 from embedctl.paths import Paths
+from embedctl.progress import CancelToken
 from embedctl.records import (
     BackendName,
     BackendStatus,
@@ -83,11 +84,17 @@ class EngineFacade(Protocol):
         batch_size: int | None = None,
         normalize: bool = True,
         timeout: float | None = None,
+        cancel: CancelToken | None = None,
     ) -> EmbedResult:
         """[slow] Embed texts with the active backend, or the one named; it is loaded first if need be.
 
+        Args:
+            timeout: Seconds for everything: a wait for a switch, a load that is needed first, and the work.
+            cancel: Set when nobody wants the answer any more.
+
         Raises:
             BackendError: No vector could be had; the error says why and what to do.
+            Cancelled: `cancel` was set.
         """
 
     def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
