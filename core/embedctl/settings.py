@@ -97,6 +97,30 @@ class ConsoleSettings(_Section):
     charset: Literal["braille", "block", "ascii"] = Field("braille", description="how charts are drawn")
 
 
+class GatewaySettings(_Section):
+    """The HTTP service for applications. API keys are not settings: `EMBEDCTL_API_KEY`, or `key_file`."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback only with an API key")
+    port: int = Field(11435, ge=0, le=65535, description="0: any free port")
+    key_file: str | None = Field(None, description="file of mode 0600 with one API key a line")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="names that requests may call this machine by, besides loopback and IP addresses"
+    )
+    cors_origins: tuple[str, ...] = Field((), description="web pages that may call, as https://app.example")
+    model_names: tuple[str, ...] = Field(
+        (), description="further names that applications may call the model by"
+    )
+    any_model: bool = Field(False, description="true: every model name means the configured model")
+    max_body_mib: float = Field(32.0, gt=0, description="largest request body")
+    max_texts: int = Field(4096, ge=1, description="texts per request")
+    max_tokens: int = Field(1_000_000, ge=1, description="tokens per request")
+    max_in_flight: int = Field(64, ge=1, le=1024, description="requests that the backend works on at once")
+    max_texts_in_flight: int = Field(16_384, ge=1, description="texts that the backend works on at once")
+    max_waiting: int = Field(1024, ge=0, description="requests that wait; more are refused with 429")
+    deadline_s: float = Field(120.0, gt=0, description="longest time for one request, waiting included")
+    drain_timeout_s: float = Field(30.0, ge=0, description="time for requests in flight when it is stopped")
+
+
 class Settings(BaseSettings):
     """All settings, checked. Frozen: a change makes a new object."""
 
@@ -111,6 +135,7 @@ class Settings(BaseSettings):
     telemetry: TelemetrySettings = TelemetrySettings()
     history: HistorySettings = HistorySettings()
     console: ConsoleSettings = ConsoleSettings()
+    gateway: GatewaySettings = GatewaySettings()
 
     @classmethod
     def settings_customise_sources(
