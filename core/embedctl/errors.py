@@ -17,9 +17,11 @@ class EmbedctlError(Exception):
         why: The cause as far as it is known; empty when `what` says it all.
         remedy: What the user can do about it; empty only when nothing can be done.
         exit_code: The exit code of the command line (2: not possible or wrong usage).
+        retryable: The same call may work when it is made again a moment later, with nothing changed.
     """
 
     exit_code: ClassVar[int] = 2
+    retryable: ClassVar[bool] = False
 
     def __init__(self, what: str, *, why: str = "", remedy: str = "") -> None:
         super().__init__(what)
@@ -83,6 +85,8 @@ class StoreFullError(StoreError):
 class StoreBusyError(StoreError):
     """Another process records to the file, or holds it longer than a write may wait. Passes by itself."""
 
+    retryable = True
+
 
 # The Hub ---------------------------------------------------------------------------------------------
 
@@ -93,6 +97,8 @@ class HubError(EmbedctlError):
 
 class HubOfflineError(HubError):
     """The Hub cannot be reached, or offline mode is on."""
+
+    retryable = True
 
 
 class HubNotFoundError(HubError):
@@ -110,9 +116,13 @@ class HubTokenError(HubError):
 class HubRateLimitError(HubError):
     """The Hub answered 429: too many requests."""
 
+    retryable = True
+
 
 class HubServerError(HubError):
     """The Hub answered with a 5xx status."""
+
+    retryable = True
 
 
 class HubSpaceError(HubError):
@@ -137,6 +147,8 @@ class BackendError(EmbedctlError):
 class BackendUnavailableError(BackendError):
     """The backend is not installed or does not answer."""
 
+    retryable = True
+
 
 class ModelMissingError(BackendError):
     """The backend is there, the model is not."""
@@ -145,9 +157,13 @@ class ModelMissingError(BackendError):
 class BackendNotLoadedError(BackendError):
     """The backend was asked to embed before it was loaded."""
 
+    retryable = True
+
 
 class BackendTimeoutError(BackendError):
     """The backend did not answer within the time allowed."""
+
+    retryable = True
 
 
 class BackendOutOfMemoryError(BackendError):
@@ -160,6 +176,8 @@ class BackendAnswerError(BackendError):
 
 class WorkerCrashedError(BackendError):
     """The native worker process ended while it was needed; it is restarted with back-off."""
+
+    retryable = True
 
 
 class CanaryError(BackendError):
