@@ -291,7 +291,7 @@ class FakeEngine:
             raise BackendNotLoadedError(f"{name} is not loaded", remedy=f"embedctl load {name}")
         rows = np.stack([_vector(text) for text in texts]) if texts else np.empty((0, 1024), np.float32)
         tokens = sum(2 + len(text.split()) for text in texts)
-        return EmbedResult(rows, name, tokens, truncated=(), failures=(), seconds=0.0246)
+        return EmbedResult(rows, name, tokens, (), (), 0.0246, fingerprint=canned.fingerprint(name).digest)
 
     def fingerprint(self, backend: str | None = None) -> Fingerprint:
         self._called("fingerprint", backend)

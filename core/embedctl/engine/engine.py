@@ -19,7 +19,14 @@ from embedctl.engine.sampling import Recorder, make_sampler
 from embedctl.engine.switching import Switcher
 from embedctl.engine.traffic import Traffic
 from embedctl.engine.watch import BackendWatch
-from embedctl.errors import BackendNotLoadedError, Cancelled, EmbedctlError, StoreError, UsageError
+from embedctl.errors import (
+    BackendError,
+    BackendNotLoadedError,
+    Cancelled,
+    EmbedctlError,
+    StoreError,
+    UsageError,
+)
 from embedctl.events import ActiveChanged, JobChanged, MachineSeen, Subscriber
 from embedctl.paths import Paths
 from embedctl.progress import CancelToken
@@ -182,13 +189,7 @@ class Engine:
             cancel.raise_if_cancelled()
         request = EmbedRequest(texts, batch_size, normalize, timeout, cancel)
         with self._traffic.request(backend, len(texts), timeout) as name:
-            chosen = self._lifecycle.backend(name)
-            self._lifecycle.ensure_ready(name)
-            try:
-                return chosen.embed(request)
-            except BackendNotLoadedError:  # unloaded between the look and the call
-                self._lifecycle.ensure_ready(name)
-                return chosen.embed(request)
+            return self._labelled(name, request)
 
     def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
         known = self._lifecycle.backend(backend or self._traffic.active).fingerprint()
@@ -358,6 +359,30 @@ class Engine:
             ends.callback(self._jobs.close)
 
     # Work ---
+
+    def _labelled(self, name: BackendName, request: EmbedRequest) -> EmbedResult:
+        """The answer with the fingerprint it was made under.
+
+        A backend that was unloaded between the look and the call, or that became another one meanwhile (a
+        reload on another device), is asked once more.
+        """
+        chosen = self._lifecycle.backend(name)
+        for last in (False, True):
+            self._lifecycle.ensure_ready(name)
+            before = chosen.fingerprint().digest
+            try:
+                result = chosen.embed(request)
+            except BackendNotLoadedError:
+                if last:
+                    raise
+                continue
+            if chosen.fingerprint().digest == before:
+                return replace(result, fingerprint=before)
+        raise BackendError(
+            f"{name} changed twice while it answered",
+            why="so which model, device or precision the vectors come from cannot be told",
+            remedy="try again once it is loaded",
+        )
 
     def _switch(self, job: Job, target: BackendName, keep_both: bool | None) -> SwitchReport:
         try:

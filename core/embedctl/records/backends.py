@@ -42,6 +42,8 @@ class EmbedResult:
     seconds: float
     notes: tuple[str, ...] = ()
     """What the backend had to do to get through, such as halving a batch."""
+    fingerprint: str | None = None
+    """`Fingerprint.digest` of the backend as it was during this request; None where nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
