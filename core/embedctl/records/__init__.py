@@ -28,6 +28,7 @@ from embedctl.records.machine import Capability, GpuInfo, GpuProcess, Machine, P
 from embedctl.records.models import Download, FileState, ModelFile, ModelStatus
 from embedctl.records.runs import Comparison, Interval, Measurement, Run, RunComparison, RunDelta, RunSummary
 from embedctl.records.serving import BackendHealth, Condition, Health, Trial, TrialReport
+from embedctl.records.studies import Study, StudySummary
 from embedctl.records.timeline import Event, Finding, Severity, Status
 
 __all__ = [
@@ -68,6 +69,8 @@ __all__ = [
     "Severity",
     "Status",
     "StepRecord",
+    "Study",
+    "StudySummary",
     "SwitchPlan",
     "SwitchReport",
     "TextFailure",

@@ -222,4 +222,29 @@ def state(db: Database) -> None:
     )
 
 
+@migration
+def studies(db: Database) -> None:
+    db.table("study").create(
+        {
+            "id": int,
+            "at": float,
+            "kind": str,
+            "title": str,
+            "state": str,
+            "verdict": str,
+            "headline": str,
+            "seconds": float,
+            "backends": str,
+            "fingerprints": str,
+            "data": str,
+        },
+        pk="id",
+        not_null={
+            *("at", "kind", "title", "state", "verdict", "headline"),
+            *("seconds", "backends", "fingerprints", "data"),
+        },
+    )
+    db.table("study").create_index(["kind", "at"])
+
+
 LATEST: Final = len(MIGRATIONS)

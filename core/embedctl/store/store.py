@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from embedctl.records import Download, Event, Provenance, Run, RunSummary, Sample
+from embedctl.records import Download, Event, Provenance, Run, RunSummary, Sample, Study, StudySummary
 from embedctl.series import History
 from embedctl.settings import HistorySettings
-from embedctl.store import export, journal, runs, windows
+from embedctl.store import export, journal, runs, studies, windows
 from embedctl.store.database import HistoryFile
 from embedctl.store.recording import Recording
 
@@ -19,7 +19,7 @@ _EVENTS_IN_HISTORY: Final = 1_000
 
 
 class Store:
-    """Samples, events, runs, downloads and remembered state. Safe to use from any thread.
+    """Samples, events, runs, studies, downloads and remembered state. Safe to use from any thread.
 
     Reading never waits for writing. Every write is on disk (synchronous=FULL) when its call returns. Any
     number of processes may open the same file; one of them at a time records samples, see `add_sample`.
@@ -169,6 +169,28 @@ class Store:
         """One run as it was added; None if there is no such run."""
         with self._file.read() as db:
             return runs.get(db, run_id)
+
+    # Studies
+
+    def add_study(self, study: Study) -> Study:
+        """Store a study with its data; the result carries its new id."""
+        with self._file.write() as db:
+            return studies.add(db, study)
+
+    def studies(self, kind: str | None = None, limit: int = 100) -> tuple[StudySummary, ...]:
+        """Studies without their data, newest first; `kind=None` means all."""
+        with self._file.read() as db:
+            return studies.summaries(db, kind, limit)
+
+    def study(self, study_id: int) -> Study | None:
+        """One study as it was added; None if there is no such study."""
+        with self._file.read() as db:
+            return studies.get(db, study_id)
+
+    def latest_study(self, kind: str) -> Study | None:
+        """The newest study of a kind that was done; None if there is none."""
+        with self._file.read() as db:
+            return studies.latest(db, kind)
 
     # Downloads
 

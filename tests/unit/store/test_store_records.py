@@ -1,11 +1,13 @@
-"""Events, runs, downloads and state come back as they went in."""
+"""Events, runs, studies, downloads and state come back as they went in."""
 
 from __future__ import annotations
 
 import random
 
+import pytest
+
 from embedctl.headlines import summarize
-from embedctl.records import Comparison, Event, Fingerprint, Interval, Measurement, Run, Severity
+from embedctl.records import Comparison, Event, Fingerprint, Interval, Measurement, Run, Severity, Study
 from embedctl.store import Store
 from tests.support.store_bench import START, Bench
 
@@ -84,6 +86,47 @@ def test_runs_are_listed_newest_first_with_their_headline(store: Store) -> None:
 def test_a_run_without_comparison_is_summed_up_by_its_first_row() -> None:
     assert summarize(make_run(comparisons=())).headline == "one text: native p50 12.5 ms"
     assert summarize(make_run(comparisons=(), measurements=())).headline == "nothing measured"
+
+
+def make_study(at: float = START, **changes: object) -> Study:
+    whole = {
+        "id": 0,
+        "at": at,
+        "kind": "check",
+        "title": "",
+        "verdict": "safe with limits",
+        "headline": "texts over 2,047 tokens are cut by ollama",
+        "backends": ("native", "ollama"),
+        "fingerprints": make_run().fingerprints,
+        "seconds": 38.5,
+        "data": {"cosines": [0.99, 1.0], "worst": [{"text": "größer", "cosine": None}]},
+    }
+    return Study(**{**whole, **changes})  # type: ignore[arg-type]
+
+
+def test_a_study_comes_back_as_it_went_in(store: Store) -> None:
+    stored = store.add_study(make_study(id=99))
+    assert store.study(stored.id) == stored == make_study(id=stored.id)
+    assert store.study(stored.id + 1) is None
+
+
+def test_studies_are_listed_by_kind_newest_first(store: Store) -> None:
+    early, late = (store.add_study(make_study(START + second)).id for second in (10, 30))
+    other = store.add_study(make_study(START + 20, kind="quality")).id
+    broken = store.add_study(make_study(START + 40, state="cancelled")).id
+    assert [study.id for study in store.studies()] == [broken, late, other, early]
+    assert [study.id for study in store.studies("check", limit=2)] == [broken, late]
+    assert store.studies("check")[1].headline == "texts over 2,047 tokens are cut by ollama"
+    latest = store.latest_study("check")
+    assert latest is not None
+    assert latest.id == late
+    assert store.latest_study("coexist") is None
+
+
+def test_a_study_without_a_number_for_a_figure_says_none_and_not_nan(store: Store) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        store.add_study(make_study(data={"cosine": float("nan")}))
+    assert store.studies() == ()
 
 
 def test_an_event_comes_back_with_its_id(store: Store) -> None:

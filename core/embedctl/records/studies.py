@@ -1,0 +1,47 @@
+"""Studies: what the lab found out, other than speed. One shape for every kind, kept as it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from embedctl.records.backends import BackendName, Fingerprint
+
+StudyState = Literal["done", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One question that was put to the backends, its answer, and all that the answer rests on."""
+
+    id: int
+    at: float
+    kind: str
+    """`check`; later `quality`, `coexist`, `claims`."""
+    title: str
+    verdict: str
+    """The answer in a few fixed words of its kind, such as `safe with limits`."""
+    headline: str
+    """The answer in one sentence."""
+    backends: tuple[BackendName, ...]
+    fingerprints: tuple[Fingerprint, ...]
+    seconds: float
+    data: Mapping[str, Any]
+    """What JSON knows, laid out by the kind: for `check` see `embedctl.records.checks.CheckReport`."""
+    state: StudyState = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """A study without its data, for lists."""
+
+    id: int
+    at: float
+    kind: str
+    title: str
+    verdict: str
+    headline: str
+    backends: tuple[BackendName, ...]
+    seconds: float
+    state: str
