@@ -26,7 +26,19 @@ from embedctl.records.jobs import (
 )
 from embedctl.records.machine import Capability, GpuInfo, GpuProcess, Machine, Provenance, Sample
 from embedctl.records.models import Download, FileState, ModelFile, ModelStatus
-from embedctl.records.runs import Comparison, Interval, Measurement, Run, RunComparison, RunDelta, RunSummary
+from embedctl.records.runs import (
+    Comparison,
+    ConditionOutcome,
+    Figure,
+    FigureDelta,
+    Interval,
+    Measurement,
+    MeasurementKind,
+    Run,
+    RunComparison,
+    RunDelta,
+    RunSummary,
+)
 from embedctl.records.serving import BackendHealth, Condition, Health, Trial, TrialReport
 from embedctl.records.studies import Study, StudySummary
 from embedctl.records.timeline import Event, Finding, Severity, Status
@@ -40,10 +52,13 @@ __all__ = [
     "Capability",
     "Comparison",
     "Condition",
+    "ConditionOutcome",
     "Download",
     "EmbedResult",
     "Event",
     "Failure",
+    "Figure",
+    "FigureDelta",
     "FileState",
     "Finding",
     "Fingerprint",
@@ -56,6 +71,7 @@ __all__ = [
     "LoadReport",
     "Machine",
     "Measurement",
+    "MeasurementKind",
     "ModelFile",
     "ModelStatus",
     "Preflight",

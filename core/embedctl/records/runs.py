@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from embedctl.records.backends import BackendName, Fingerprint
 
@@ -19,6 +20,24 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of a row, with its interval where there is one."""
+
+    name: str
+    """`p95_ms`, `goodput_per_s`, `pool_low_bytes`, …"""
+    value: float | None
+    unit: str = ""
+    """`ms`, `per_second`, `bytes`, `bytes_per_hour`, `joule`, `watt`, `ratio` or nothing (a count)."""
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+    """Where it comes from, why it is absent, or why it is not to be trusted."""
+
+
+MeasurementKind = Literal["cold start", "closed loop", "open loop", "bulk", "soak"]
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One row of a run: one backend under one request shape."""
 
@@ -29,7 +48,7 @@ class Measurement:
     requests: int
     errors: int
     latencies_ms: tuple[float, ...]
-    """Raw, one per good request, in the order sent."""
+    """Raw, one per good request, in the order sent; of an open loop from the intended send time."""
     p50_ms: float | None
     p95_ms: float | None
     p95_note: str
@@ -41,6 +60,14 @@ class Measurement:
     peak_bytes: int | None
     """Peak of the backend's own processes while this row ran."""
     peak_source: str
+    kind: MeasurementKind = "closed loop"
+    figures: tuple[Figure, ...] = ()
+    """What this kind of row has beyond the columns above, and their intervals."""
+    series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Further raw readings by name, such as `sent_s` or `held_bytes`."""
+
+    def figure(self, name: str) -> Figure | None:
+        return next((figure for figure in self.figures if figure.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +97,14 @@ class Run:
     fingerprints: tuple[Fingerprint, ...]
     workload: str
     """Name and content hash of the texts."""
-    state: Literal["done", "cancelled", "failed"] = "done"
+    state: Literal["done", "cancelled", "failed", "unfinished"] = "done"
+    """`unfinished`: it is being measured, or its process ended before it did."""
     notes: tuple[str, ...] = ()
     title: str = ""
+    seed: int = 0
+    """Of the order of blocks and of arrival times."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """The machine at the time of the run: kernel, clocks, governor, load, co-tenants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +139,38 @@ class RunDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class FigureDelta:
+    """One figure of one row in two runs."""
+
+    backend: BackendName
+    shape: str
+    name: str
+    a: float | None
+    b: float | None
+    change: Interval | None
+    """B over A, or B less A where `relative` is false; the ends are None where no interval can be given."""
+    relative: bool
+    verdict: Literal["better", "worse", "no difference that matters", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionOutcome:
+    """One condition of `--fail-on`, against one row."""
+
+    text: str
+    """The condition as it was written, without blanks around it."""
+    delta: FigureDelta
+    outcome: Literal["met", "not met", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
 class RunComparison:
     a: RunSummary
     b: RunSummary
     rows: tuple[RunDelta, ...]
     differences: tuple[str, ...]
     """Fingerprint fields in which the runs differ: `native dtype: float16 → float32`."""
+    conflicts: tuple[str, ...] = ()
+    """Those of the differences that make it a comparison of different work, or of different vectors."""
+    figures: tuple[FigureDelta, ...] = ()
+    conditions: tuple[ConditionOutcome, ...] = ()
