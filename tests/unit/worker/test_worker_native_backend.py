@@ -163,6 +163,25 @@ def test_it_is_a_backend_and_knows_nothing_before_it_looks(stage: Stage) -> None
     assert backend.refresh().state is BackendState.UNLOADED
 
 
+def test_who_looks_while_another_looks_waits_for_what_is_seen(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    looking, go_on = threading.Event(), threading.Event()
+
+    def slow_folder() -> Path:
+        looking.set()
+        go_on.wait(10)
+        return tmp_path
+
+    backend = NativeBackend(NativeSettings(), ModelSettings(), folder=slow_folder, log_dir=tmp_path,
+                            on_change=stage.note, on_event=stage.events.append)  # fmt: skip
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(backend.refresh)
+        assert looking.wait(10)
+        second = pool.submit(backend.refresh)
+        go_on.set()
+        assert [seen.result(10).state for seen in (first, second)] == [BackendState.UNLOADED] * 2
+
+
 def test_a_model_that_is_not_on_disk_is_told_with_its_remedy(stage: Stage) -> None:
     stage.folder = None
     status = stage.backend.refresh()

@@ -86,6 +86,7 @@ class NativeBackend:
         self._restarts = Restarts(self._start_again, after=after)
         self._changing = threading.RLock()
         """Held for the whole of a load, a restart or an unload."""
+        self._looking = threading.Lock()
         self._lock = threading.Lock()
         """Guards the fields below, for moments only."""
         self._known = Known()
@@ -117,11 +118,14 @@ class NativeBackend:
         if client is not None and state is BackendState.READY:
             with contextlib.suppress(EmbedctlError):  # a worker that has just died says so by itself
                 self._keep_memory(client.memory(timeout=2.0))
-        elif self._changing.acquire(blocking=False):  # else a load or unload is under way and tells the state
-            try:
-                self._look()
-            finally:
-                self._changing.release()
+        else:
+            with self._looking:  # a second look at the same time waits: what was known before is no answer
+                # Not free: a load or unload is under way and tells the state.
+                if self._changing.acquire(blocking=False):
+                    try:
+                        self._look()
+                    finally:
+                        self._changing.release()
         return self.status()
 
     def preflight(self) -> Preflight:
@@ -189,6 +193,7 @@ class NativeBackend:
             batch_size=request.batch_size,
             normalize=request.normalize,
             timeout=request.timeout if request.timeout is not None else self._settings.request_timeout_s,
+            cancel=request.cancel,
         )
         seconds = time.perf_counter() - started
         self._ask_memory(client)
