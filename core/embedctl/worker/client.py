@@ -24,6 +24,7 @@ from embedctl.errors import (
     BackendNotLoadedError,
     BackendTimeoutError,
     BackendUnavailableError,
+    Cancelled,
     EmbedctlError,
     UsageError,
     WorkerCrashedError,
@@ -144,10 +145,12 @@ class WorkerClient:
         batch_size: int | None = None,
         normalize: bool = True,
         timeout: float | None = None,
+        cancel: CancelToken | None = None,
     ) -> WorkerAnswer:
         """Embed texts; see `Encoder.encode`.
 
         Raises:
+            Cancelled: `cancel` was set; the request is taken back.
             InvalidTextError: A text is no string.
             BackendTimeoutError: No answer within `timeout` seconds; the request is taken back.
             BackendNotLoadedError: The worker was stopped.
@@ -158,7 +161,7 @@ class WorkerClient:
 
         require_strings(texts)
         header = {"kind": "embed", "count": len(texts), "batch_size": batch_size, "normalize": normalize}
-        frame = self._request(header, pack_texts(texts), timeout=timeout)
+        frame = self._request(header, pack_texts(texts), timeout=timeout, cancel=cancel)
         answer = frame.header
         vectors = np.frombuffer(frame.payload, dtype="<f4").astype(np.float32, copy=False)
         return WorkerAnswer(
@@ -224,16 +227,20 @@ class WorkerClient:
     # Requests
 
     def _request(
-        self, header: dict[str, object], payload: bytes = b"", *, timeout: float | None = None
+        self,
+        header: dict[str, object],
+        payload: bytes = b"",
+        *,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
     ) -> Frame:
         number, future = self._submit(header, payload)
+        if cancel is not None:
+            cancel.on_cancel(lambda: self._take_back(number))
         try:
             return future.result(timeout)
         except TimeoutError:
-            with self._lock:
-                self._pending.pop(number, None)
-            with contextlib.suppress(OSError):  # a worker that is gone computes nothing anyway
-                self._require_channel().send_if_free(Frame({"kind": "cancel", "id": number}))
+            self._take_back(number)
             raise BackendTimeoutError(
                 f"The native worker did not answer within {timeout:g} s",
                 why="it is busy with this or with earlier requests",
@@ -265,6 +272,16 @@ class WorkerClient:
         except OSError:
             log.debug("the worker is gone; its thread fails the request with the reason")
         return number, future
+
+    def _take_back(self, number: int) -> None:
+        """Have the worker drop a request that it has not answered; its caller gets `Cancelled`."""
+        with self._lock:
+            future = self._pending.pop(number, None)
+        if future is None:
+            return
+        with contextlib.suppress(OSError):  # a worker that is gone computes nothing anyway
+            self._require_channel().send_if_free(Frame({"kind": "cancel", "id": number}))
+        future.set_exception(Cancelled())
 
     def _require_channel(self) -> Channel:
         if self._channel is None:
@@ -341,12 +358,13 @@ class WorkerClient:
             self._ended.set()
             told = self._stopping
             pending, self._pending = list(self._pending.values()), {}
+        served = self._ready.done() and self._ready.exception() is None
+        if served and not told and self._on_exit is not None:
+            self._on_exit(end)  # first: a caller that tries again at once must not find this worker in place
         for future in pending:
             future.set_exception(_not_loaded() if told else _crashed(end))
         if not self._ready.done():
             self._ready.set_exception(_crashed(end, "while it loaded the model"))
-        elif self._ready.exception() is None and not told and self._on_exit is not None:
-            self._on_exit(end)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:

@@ -130,6 +130,22 @@ def test_a_request_that_takes_too_long_is_given_up_and_the_next_one_works(worker
     assert worker.embed(["answered"], timeout=30).vectors.shape == (1, 384)
 
 
+def test_a_request_that_nobody_wants_any_more_is_given_up_and_the_next_one_works(
+    worker: WorkerClient,
+) -> None:
+    pid = worker.pid
+    assert pid is not None
+    cancel = CancelToken()
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(0.05, cancel.cancel).start()
+    try:
+        with pytest.raises(Cancelled):
+            worker.embed(["never answered"], timeout=30, cancel=cancel)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert worker.embed(["answered"], timeout=30).vectors.shape == (1, 384)
+
+
 def test_a_model_that_is_not_there_is_named_and_the_process_is_gone(tmp_path: Path) -> None:
     client = WorkerClient(WorkerOptions(str(tmp_path)), log_file=tmp_path / "log")
     with pytest.raises(ModelMissingError, match="There is no model in"):
