@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from embedctl.backends.base import Backend, EmbedRequest
+from embedctl.errors import SwitchError
 
 WARN_BELOW: Final = 0.99
 """Least cosine under which a switch warns. Identical weights give ≥ 0.999 across engines (fp16 rounding)."""
@@ -41,3 +42,20 @@ def least_cosine(first: Backend, second: Backend) -> float:
         return 0.0
     cosines = np.sum(a.astype(np.float64) * b, axis=1)
     return float(np.min(np.nan_to_num(cosines, nan=0.0)))
+
+
+def require_agreement(active: Backend, candidate: Backend) -> None:
+    """Check that the candidate's vectors may stand beside the active backend's in one index.
+
+    Raises:
+        SwitchError: They may not.
+        BackendError: One of the two could not embed.
+    """
+    agreement = least_cosine(active, candidate)
+    if agreement < WARN_BELOW:
+        raise SwitchError(
+            f"No request is shared with {candidate.name}",
+            why=f"its vectors are not those of {active.name}: least cosine {agreement:.4f}, "
+            f"under {WARN_BELOW}",
+            remedy="compare them with a shadow alone, which answers nobody",
+        )

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedctl.backends.base import EmbedRequest
+from embedctl.engine.agreement import require_agreement
+from embedctl.engine.answering import Answering, Wanted
+from embedctl.engine.deadline import Deadline
 from embedctl.engine.jobs import Job, JobRunner
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample, Room, room
@@ -18,15 +20,9 @@ from embedctl.engine.parts import Parts
 from embedctl.engine.sampling import Recorder, make_sampler
 from embedctl.engine.switching import Switcher
 from embedctl.engine.traffic import Traffic
+from embedctl.engine.trial import Trials, check_trial
 from embedctl.engine.watch import BackendWatch
-from embedctl.errors import (
-    BackendError,
-    BackendNotLoadedError,
-    Cancelled,
-    EmbedctlError,
-    StoreError,
-    UsageError,
-)
+from embedctl.errors import Cancelled, EmbedctlError, StoreError, UsageError
 from embedctl.events import ActiveChanged, JobChanged, MachineSeen, Subscriber
 from embedctl.paths import Paths
 from embedctl.progress import CancelToken
@@ -117,6 +113,8 @@ class Engine:
             settings.engine,
             activate=self._activate,
         )
+        self._trials = Trials(parts.journal, clock=clock)
+        self._answering = Answering(self._lifecycle, self._traffic, self._trials, parts.backends)
         self._watch = BackendWatch(
             parts.backends.values(),
             self._traffic,
@@ -187,9 +185,7 @@ class Engine:
             self._lifecycle.backend(backend)
         if cancel is not None:
             cancel.raise_if_cancelled()
-        request = EmbedRequest(texts, batch_size, normalize, timeout, cancel)
-        with self._traffic.request(backend, len(texts), timeout) as name:
-            return self._labelled(name, request)
+        return self._answering.embed(Wanted(texts, batch_size, normalize, cancel), backend, timeout)
 
     def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
         known = self._lifecycle.backend(backend or self._traffic.active).fingerprint()
@@ -212,9 +208,7 @@ class Engine:
 
     def unload(self, backend: BackendName) -> Job:
         self._lifecycle.backend(backend)
-        return self._jobs.start(
-            _BACKENDS, "unload", f"Unload {backend}", lambda _: self._lifecycle.unload_when_idle(backend)
-        )
+        return self._jobs.start(_BACKENDS, "unload", f"Unload {backend}", lambda _: self._unload(backend))
 
     def plan_switch(self, target: BackendName, *, keep_both: bool | None = None) -> SwitchPlan:
         self._lifecycle.backend(target)
@@ -229,13 +223,17 @@ class Engine:
     # The façade: a migration on trial ---
 
     def start_trial(self, trial: Trial) -> Job:
-        raise UsageError(f"No trial of {trial.candidate} can be started yet")
+        self._lifecycle.backend(trial.candidate)
+        check_trial(trial, self._traffic.active)
+        return self._jobs.start(
+            _BACKENDS, "trial", f"Try {trial.candidate}", lambda job: self._start_trial(job, trial)
+        )
 
     def trial(self) -> TrialReport | None:
-        return None
+        return self._trials.report()
 
     def stop_trial(self) -> TrialReport | None:
-        return None
+        return self._trials.end("you")
 
     # The façade: health ---
 
@@ -357,34 +355,30 @@ class Engine:
                 ends.callback(self._sampler.stop)
                 ends.callback(self._watch.stop)
             ends.callback(self._jobs.close)
+            ends.callback(self._lifecycle.close)
+            ends.callback(self._trials.end, "the end of embedctl")
 
     # Work ---
 
-    def _labelled(self, name: BackendName, request: EmbedRequest) -> EmbedResult:
-        """The answer with the fingerprint it was made under.
+    def _unload(self, backend: BackendName) -> None:
+        running = self._trials.report()
+        if running is not None and running.trial.candidate == backend:
+            self._trials.end(f"the unloading of {backend}")
+        self._lifecycle.unload_when_idle(backend)
 
-        A backend that was unloaded between the look and the call, or that became another one meanwhile (a
-        reload on another device), is asked once more.
-        """
-        chosen = self._lifecycle.backend(name)
-        for last in (False, True):
-            self._lifecycle.ensure_ready(name)
-            before = chosen.fingerprint().digest
-            try:
-                result = chosen.embed(request)
-            except BackendNotLoadedError:
-                if last:
-                    raise
-                continue
-            if chosen.fingerprint().digest == before:
-                return replace(result, fingerprint=before)
-        raise BackendError(
-            f"{name} changed twice while it answered",
-            why="so which model, device or precision the vectors come from cannot be told",
-            remedy="try again once it is loaded",
-        )
+    def _start_trial(self, job: Job, trial: Trial) -> TrialReport:
+        active = self._traffic.active
+        self._lifecycle.load(trial.candidate, job, job.cancel_token)
+        candidate = self._lifecycle.backend(trial.candidate)
+        if trial.share:
+            # Applications get these vectors beside the active backend's: they must be of one model.
+            self._lifecycle.ensure_ready(active, Deadline(None), job.cancel_token)
+            job("agreement")
+            require_agreement(self._lifecycle.backend(active), candidate)
+        return self._trials.begin(trial, active, candidate)
 
     def _switch(self, job: Job, target: BackendName, keep_both: bool | None) -> SwitchReport:
+        self._trials.end(f"a switch to {target}")
         try:
             report = self._switcher.run(job, target, keep_both)
         except Cancelled:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 from embedctl.backends.base import Backend
+from embedctl.engine.deadline import Deadline, wait_for
 from embedctl.engine.journal import Journal
 from embedctl.engine.memory import GIB, Room
 from embedctl.engine.traffic import Traffic
-from embedctl.errors import BackendError, BackendOutOfMemoryError, Cancelled, EmbedctlError, UsageError
+from embedctl.errors import (
+    BackendError,
+    BackendOutOfMemoryError,
+    BackendTimeoutError,
+    Cancelled,
+    EmbedctlError,
+    UsageError,
+)
 from embedctl.progress import CancelToken, Progress, silent
 from embedctl.records import BackendName, BackendState, LoadReport, Severity
 
@@ -36,6 +45,10 @@ class Lifecycle:
         self._admission = threading.Lock()
         """Held from the look at the memory to the end of a load: two loads must not count the same bytes."""
         self._ours: set[BackendName] = set()
+        self._wanted: dict[BackendName, Future[None]] = {}
+        """Loads that requests wait for."""
+        self._wanting = threading.Lock()
+        self._closing = CancelToken()
 
     def backend(self, name: BackendName) -> Backend:
         """The backend of that name.
@@ -95,13 +108,56 @@ class Lifecycle:
             )
             return report
 
-    def ensure_ready(self, name: BackendName) -> None:
-        """Load the backend unless it is loaded; callers that arrive meanwhile wait for the one load."""
+    def ensure_ready(self, name: BackendName, deadline: Deadline, cancel: CancelToken | None = None) -> bool:
+        """Load the backend unless it is loaded; callers that arrive meanwhile wait for the one load.
+
+        The load goes on when a caller stops waiting: the next request finds it further.
+
+        Returns:
+            Whether it had to be waited for.
+
+        Raises:
+            BackendTimeoutError: The deadline passed first.
+            Cancelled: `cancel` was set first.
+            BackendError: It could not be loaded.
+        """
         if self.ready(name):
-            return
-        with self._locks[name]:
-            if not self.ready(name):
-                self.load(name, silent, CancelToken())
+            return False
+        with self._wanting:
+            load = self._wanted.get(name)
+            if load is None:
+                load = self._wanted[name] = Future()
+                threading.Thread(
+                    target=self._load_for_requests, args=(name, load), name=f"load-{name}", daemon=True
+                ).start()
+        try:
+            wait_for(load, deadline, cancel)
+        except TimeoutError:
+            raise BackendTimeoutError(
+                "The request was not started",
+                why=f"{name} was not loaded within {deadline.seconds:g} s; its load goes on",
+                remedy="try again in a moment, or allow a longer timeout",
+            ) from None
+        return True
+
+    def close(self) -> None:
+        """Cancel the loads that requests wait for."""
+        self._closing.cancel()
+
+    def _load_for_requests(self, name: BackendName, load: Future[None]) -> None:
+        failure: BaseException | None = None
+        try:
+            with self._locks[name]:
+                if not self.ready(name):
+                    self.load(name, silent, self._closing)
+        except Exception as error:
+            failure = error
+        with self._wanting:  # before it is told: whoever comes after a failure makes a new attempt
+            del self._wanted[name]
+        if failure is not None:
+            load.set_exception(failure)
+        else:
+            load.set_result(None)
 
     def unload(self, name: BackendName) -> None:
         """Give the backend's memory back, whatever runs on it."""
@@ -119,13 +175,14 @@ class Lifecycle:
         Raises:
             BackendError: Requests still run after the drain time-out; the backend stays loaded.
         """
-        if not self._traffic.drained(name, self._drain_timeout):
-            raise BackendError(
-                f"{name} was not unloaded",
-                why=f"{self._traffic.in_flight(name)} requests still run after {self._drain_timeout:g} s",
-                remedy="try when there is less load, or raise engine.drain_timeout_s",
-            )
-        self.unload(name)
+        with self._traffic.idle(name, self._drain_timeout) as idle:
+            if not idle:
+                raise BackendError(
+                    f"{name} was not unloaded",
+                    why=f"{self._traffic.in_flight(name)} requests still run after {self._drain_timeout:g} s",
+                    remedy="try when there is less load, or raise engine.drain_timeout_s",
+                )
+            self.unload(name)
 
     @contextmanager
     def _admitted(self, name: BackendName, backend: Backend, cancel: CancelToken) -> Iterator[None]:

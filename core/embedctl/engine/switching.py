@@ -204,10 +204,10 @@ class Switcher:
             step.detail = _FIT_DETAIL[plan.fits_beside]
         with ExitStack() as held:
             if plan.fits_beside is False:
-                held.enter_context(self._traffic.held())
+                held.enter_context(self._traffic.held(source, target))
             try:
                 if plan.fits_beside is False:
-                    self._make_room(steps, plan)
+                    self._make_room(steps, job, plan)
                 agreement = self._bring_up(steps, job, plan)
                 with steps.step("flip"):
                     self._activate(target)
@@ -259,9 +259,10 @@ class Switcher:
                 step.detail += f", under {WARN_BELOW}: an index made with {plan.source} will not match well"
             return agreement
 
-    def _make_room(self, steps: _Steps, plan: SwitchPlan) -> None:
+    def _make_room(self, steps: _Steps, job: Job, plan: SwitchPlan) -> None:
         with steps.step("drain") as step:
-            if not self._traffic.drained(plan.source, self._settings.drain_timeout_s):
+            if not self._traffic.drained(plan.source, self._settings.drain_timeout_s, job.cancel_token):
+                job.cancel_token.raise_if_cancelled()
                 raise SwitchError(
                     f"{plan.source} still answers requests after {self._settings.drain_timeout_s:g} s",
                     remedy="try when there is less load, or raise engine.drain_timeout_s",
@@ -275,29 +276,33 @@ class Switcher:
         """Let the old backend go, after the flip: trouble here is a warning, the switch stands."""
         if not plan.unloads_source:
             return False
+        # Those who ask for the old backend by name wait meanwhile, and find it as they would have: unloaded.
+        with self._traffic.held(plan.source):
+            if not self._let_go(steps, job, plan.source):
+                return False
+        self._settle(steps, plan.source)
+        return True
+
+    def _let_go(self, steps: _Steps, job: Job, source: BackendName) -> bool:
         with steps.step("drain") as step:
-            drained = self._traffic.drained(plan.source, self._settings.drain_timeout_s)
+            drained = self._traffic.drained(source, self._settings.drain_timeout_s, job.cancel_token)
             if job.cancel_token.cancelled:
                 step.warned = True
-                step.detail = f"cancelled after the flip: {plan.source} stays loaded"
+                step.detail = f"cancelled after the flip: {source} stays loaded"
             elif not drained:
                 step.warned = True
                 step.detail = (
-                    f"{self._traffic.in_flight(plan.source)} requests still run on {plan.source}; "
-                    "it stays loaded"
+                    f"{self._traffic.in_flight(source)} requests still run on {source}; it stays loaded"
                 )
         if step.warned:
             return False
-        with steps.step(f"unload {plan.source}") as step:
+        with steps.step(f"unload {source}") as step:
             try:
-                self._lifecycle.unload(plan.source)
+                self._lifecycle.unload(source)
             except BackendError as error:
                 step.warned = True
                 step.detail = str(error)
-        if step.warned:
-            return False
-        self._settle(steps, plan.source)
-        return True
+        return not step.warned
 
     def _settle(self, steps: _Steps, backend: BackendName) -> None:
         """Wait until the memory is back: on a unified pool that can take a while after a process ended."""

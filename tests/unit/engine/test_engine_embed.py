@@ -9,6 +9,7 @@ import pytest
 
 from embedctl import EmbeddingService
 from embedctl.engine import open_engine
+from embedctl.engine.deadline import Deadline
 from embedctl.errors import BackendError, BackendOutOfMemoryError, InvalidTextError, StoreError, UsageError
 from embedctl.events import EventRecorded, Message, SampleTaken
 from embedctl.paths import Paths
@@ -140,7 +141,7 @@ def test_two_loads_at_once_do_not_count_the_same_memory(tmp_path: Path) -> None:
 
 def test_a_benchmark_does_not_take_a_backend_from_those_who_began_to_use_it(tmp_path: Path) -> None:
     settings = Settings.model_validate({"engine": {"drain_timeout_s": 0.05}})
-    with rig(tmp_path, settings, sampling=False) as r, r.engine._traffic.request("native", 1, None):
+    with rig(tmp_path, settings, sampling=False) as r, r.engine._traffic.request("native", 1, Deadline(None)):
         assert r.engine.benchmark(backends=["native", "native"]).wait(60).state is JobState.DONE
         assert r.native.status().state is BackendState.READY
 

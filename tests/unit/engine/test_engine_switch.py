@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from embedctl.engine import switching
+from embedctl.engine.deadline import Deadline
 from embedctl.engine.jobs import Job
 from embedctl.errors import BackendError, Cancelled, StoreFullError, UsageError
 from embedctl.progress import CancelToken
@@ -128,7 +129,7 @@ def test_cancel_before_the_flip_rolls_back(r: Rig) -> None:
 
 
 def test_cancel_after_the_flip_leaves_the_switch_standing_and_the_old_backend_loaded(r: Rig) -> None:
-    with r.engine._traffic.request("native", 1, None):  # keeps the drain waiting
+    with r.engine._traffic.request("native", 1, Deadline(None)):  # keeps the drain waiting
         job = r.engine.switch("ollama")
         wait_until(lambda: any(step.name == "drain" for step in job.update.steps))
         job.cancel()

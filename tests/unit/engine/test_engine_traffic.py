@@ -4,8 +4,11 @@ import threading
 
 import pytest
 
+from embedctl.engine.deadline import Deadline
 from embedctl.engine.traffic import RATE_WINDOW, WINDOW, Traffic
 from embedctl.errors import BackendTimeoutError
+
+FOREVER = Deadline(None)
 
 
 class Clock:
@@ -19,7 +22,7 @@ class Clock:
 def answer(
     traffic: Traffic, clock: Clock, milliseconds: float, texts: int = 1, backend: str = "native"
 ) -> None:
-    with traffic.request(backend, texts, None):
+    with traffic.request(backend, texts, FOREVER):
         clock.now += milliseconds / 1e3
 
 
@@ -55,7 +58,7 @@ def test_rate_counts_texts_of_the_last_seconds() -> None:
 
 def test_a_failed_request_leaves_no_latency_but_is_no_longer_in_flight() -> None:
     traffic = Traffic("native")
-    with pytest.raises(ZeroDivisionError), traffic.request(None, 1, None):
+    with pytest.raises(ZeroDivisionError), traffic.request(None, 1, FOREVER):
         assert traffic.in_flight("native") == 1
         _ = 1 / 0
     assert traffic.in_flight("native") == 0
@@ -64,10 +67,10 @@ def test_a_failed_request_leaves_no_latency_but_is_no_longer_in_flight() -> None
 
 def test_requests_after_the_flip_go_to_the_new_backend_and_the_drain_waits_for_the_old_ones() -> None:
     traffic = Traffic("native")
-    with traffic.request(None, 1, None) as old:
+    with traffic.request(None, 1, FOREVER) as old:
         traffic.flip("ollama")
-        with traffic.request(None, 1, None) as new:
-            assert (old, new) == ("native", "ollama")
+        with traffic.request(None, 1, FOREVER) as new:
+            assert (old.backend, new.backend) == ("native", "ollama")
         assert not traffic.drained("native", 0.0)
     assert traffic.drained("native", 0.0)
 
@@ -79,15 +82,13 @@ def test_held_requests_wait_and_go_where_the_switch_led() -> None:
 
     def ask() -> None:
         waiting.set()
-        with traffic.request(None, 1, 30.0) as name:
-            went.append(name)
+        with traffic.request(None, 1, Deadline(30.0)) as ticket:
+            went.append(ticket.backend)
 
-    with traffic.held():
+    with traffic.held("native", "ollama"):
         asker = threading.Thread(target=ask)
         asker.start()
         assert waiting.wait(30)
-        with traffic.request("ollama", 1, None):  # one that names its backend is not held
-            pass
         assert went == []
         traffic.flip("ollama")
     asker.join(30)
@@ -97,9 +98,9 @@ def test_held_requests_wait_and_go_where_the_switch_led() -> None:
 def test_a_held_request_gives_up_after_its_own_timeout() -> None:
     traffic = Traffic("native")
     with (
-        traffic.held(),
+        traffic.held("native"),
         pytest.raises(BackendTimeoutError, match="held new requests"),
-        traffic.request(None, 1, 0.0),
+        traffic.request(None, 1, Deadline(0.0)),
     ):
         pass
     assert traffic.in_flight("native") == 0

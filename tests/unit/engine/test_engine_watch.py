@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from embedctl.engine.deadline import Deadline
 from embedctl.engine.traffic import Traffic
 from embedctl.engine.watch import BackendWatch
 from embedctl.errors import BackendError
@@ -61,7 +62,7 @@ def test_a_model_that_somebody_else_holds_is_left_alone(stage: Stage) -> None:
 
 
 def test_a_backend_that_answers_requests_needs_no_probe(stage: Stage) -> None:
-    with stage.traffic.request("native", 1, None):
+    with stage.traffic.request("native", 1, Deadline(None)):
         assert stage.look() == (0, 0)
     assert stage.look(after=5.0) == (0, 0)
     assert stage.look(after=5.0) == (1, 0)
