@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from embedctl.events import BackendChanged, EventRecorded, JobChanged, Message, Subscriber
+from embedctl.events import Message, Subscriber, superseding_key
 
 Deliver = Callable[[tuple[Message, ...]], None]
 
@@ -56,7 +56,7 @@ class Bridge:
         """Put a message aside. Any thread; returns at once."""
         with self._lock:
             wake = not self._waiting
-            key = _key(message)
+            key = superseding_key(message)
             self._waiting.pop(key, None)  # so that the order is that of the latest arrivals
             self._waiting[key] = message
             loop = self._loop
@@ -80,14 +80,3 @@ class Bridge:
         if messages and self._loop is not None:
             self._delivered_at = self._loop.time()
             self._deliver(messages)
-
-
-def _key(message: Message) -> Hashable:
-    """Messages of one key supersede each other."""
-    if isinstance(message, EventRecorded):
-        return id(message), message.event.at, message.event.title
-    if isinstance(message, JobChanged):
-        return JobChanged, message.update.job_id
-    if isinstance(message, BackendChanged):
-        return BackendChanged, message.status.name
-    return type(message).__name__

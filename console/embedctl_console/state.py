@@ -10,6 +10,7 @@ from typing import Final
 from embedctl.events import (
     ActiveChanged,
     BackendChanged,
+    ConnectionChanged,
     JobChanged,
     MachineSeen,
     Message,
@@ -41,7 +42,9 @@ class Topic(Flag):
     SAMPLE = auto()
     EVENTS = auto()
     MODEL = auto()
-    ALL = MACHINE | BACKENDS | JOBS | SAMPLE | EVENTS | MODEL
+    CONNECTION = auto()
+    """Whether the service that the console is attached to answers."""
+    ALL = MACHINE | BACKENDS | JOBS | SAMPLE | EVENTS | MODEL | CONNECTION
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class ConsoleState:
     model: ModelStatus | None = None
     model_note: str = ""
     """Why nothing is known of the model, when nothing is."""
+    connection: ConnectionChanged | None = None
+    """How it stands with the service that the console is attached to; None with an engine of its own."""
     ended: dict[str, JobUpdate] = field(default_factory=dict)
     """By kind, how the last job of that kind ended in this session."""
 
@@ -79,6 +84,9 @@ class ConsoleState:
         if isinstance(message, MachineSeen):
             self.status = replace(status, machine=message.machine)
             return Topic.MACHINE
+        if isinstance(message, ConnectionChanged):
+            self.connection = message
+            return Topic.CONNECTION
         self.events.insert(0, message.event)
         del self.events[_EVENTS_KEPT:]
         return Topic.EVENTS

@@ -201,3 +201,16 @@ def _rebuild_text_error(what: str, why: str, remedy: str, index: int) -> Invalid
 
 class SwitchError(EmbedctlError):
     """A switch failed and was rolled back; the old backend is still active."""
+
+
+# A running service ------------------------------------------------------------------------------------
+
+
+class ServiceError(EmbedctlError):
+    """A running service or console cannot be used as it is, or none can be reached."""
+
+
+class ConnectionLostError(ServiceError):
+    """The connection to a running service broke before it answered; the call may have had its effect."""
+
+    retryable = True

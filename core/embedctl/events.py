@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from embedctl.records import BackendStatus, Event, GpuProcess, JobUpdate, Machine, Sample
@@ -48,8 +48,39 @@ class EventRecorded:
     event: Event
 
 
-Message = SampleTaken | MachineSeen | BackendChanged | ActiveChanged | JobChanged | EventRecorded
+@dataclass(frozen=True, slots=True)
+class ConnectionChanged:
+    """An engine that is attached to a running service tells this at once to each new subscriber, and later
+    when the connection is lost or back; an engine of one's own never does."""
+
+    connected: bool
+    where: str
+    """The service in a few words, such as `the service (PID 4711)`."""
+    why: str = ""
+    remedy: str = ""
+
+
+Message = (
+    SampleTaken
+    | MachineSeen
+    | BackendChanged
+    | ActiveChanged
+    | JobChanged
+    | EventRecorded
+    | ConnectionChanged
+)
 Subscriber = Callable[[Message], None]
+
+
+def superseding_key(message: Message) -> Hashable:
+    """Of the messages with one key the latest says it all; dated facts have a key each."""
+    if isinstance(message, EventRecorded):
+        return id(message), message.event.at, message.event.title
+    if isinstance(message, JobChanged):
+        return JobChanged, message.update.job_id
+    if isinstance(message, BackendChanged):
+        return BackendChanged, message.status.name
+    return type(message).__name__
 
 
 class EventBus:

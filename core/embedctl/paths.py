@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+
+_LONGEST_SOCKET: Final = 100
+"""Bytes of a path that every system takes as a socket's address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,20 @@ class Paths:
     data_dir: Path
     cache_dir: Path
     log_dir: Path
+    runtime_dir: Path
+    """Where the running process can be reached; empty after a restart of the machine."""
+
+    @property
+    def socket(self) -> Path:
+        """Where a running service or console listens for its own user."""
+        path = self.runtime_dir / "control.sock"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET:
+            return path
+        import hashlib
+        import tempfile
+
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"embedctl-{os.getuid()}" / f"{digest}.sock"
 
     @property
     def database(self) -> Path:
@@ -32,6 +49,7 @@ class Paths:
             data_dir=home / "data",
             cache_dir=home / "cache",
             log_dir=home / "log",
+            runtime_dir=home / "run",
         )
 
     @classmethod
@@ -45,6 +63,7 @@ class Paths:
             data_dir=dirs.user_data_path,
             cache_dir=dirs.user_cache_path,
             log_dir=dirs.user_log_path,
+            runtime_dir=dirs.user_runtime_path,
         )
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from embedctl.errors import StoreError
+from embedctl.files import whole_file
 from embedctl.metrics import METRICS
 from embedctl.store.database import HistoryFile
 from embedctl.store.tiers import TIERS, Tier
@@ -100,33 +99,13 @@ def write_csv(target: Path, metrics: Sequence[str], table: Iterable[ExportRow]) 
     Raises:
         StoreError: The file cannot be written; what was there before still is.
     """
-    target = target.resolve()  # what a link points to is replaced, never the link
-    if target.exists() and not target.is_file():
-        raise StoreError(
-            f"{target} could not be written",
-            why="it is a folder or a device, and the table would take its place",
-            remedy="name a file",
-        )
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(header(metrics))
-                count = 0
-                for row in table:
-                    writer.writerow(_cells(row, metrics))
-                    count += 1
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"{target} could not be written",
-            why=error.strerror or str(error),
-            remedy="choose another place or make room there",
-        ) from error
+    count = 0
+    with whole_file(target) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header(metrics))
+        for row in table:
+            writer.writerow(_cells(row, metrics))
+            count += 1
     return count
 
 

@@ -1,0 +1,453 @@
+"""An engine that runs in another process, behind the façade of one that runs in this."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from embedctl.control.link import Link
+from embedctl.engine.facade import EngineFacade, JobHandle
+from embedctl.errors import ConnectionLostError, EmbedctlError, ServiceError
+from embedctl.events import (
+    ActiveChanged,
+    BackendChanged,
+    ConnectionChanged,
+    EventBus,
+    JobChanged,
+    MachineSeen,
+    Message,
+    Subscriber,
+)
+from embedctl.files import whole_file
+from embedctl.paths import Paths
+from embedctl.progress import CancelToken
+from embedctl.records import (
+    BackendName,
+    BackendStatus,
+    EmbedResult,
+    Event,
+    Failure,
+    Finding,
+    Fingerprint,
+    Health,
+    JobState,
+    JobUpdate,
+    ModelStatus,
+    Run,
+    RunComparison,
+    RunSummary,
+    Status,
+    SwitchPlan,
+    Trial,
+    TrialReport,
+)
+from embedctl.series import History
+from embedctl.settings import ConsoleSettings, Settings
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Dial = Callable[[], socket.socket | None]
+"""Makes a connection; None when nobody listens any more. May raise `ServiceError`."""
+
+_QUICK_S: Final = 10.0
+"""Within this a call is answered that does no work; a screen may be waiting for it."""
+_PATIENCE_S: Final = 5.0
+"""How long a slow call waits for a lost connection to come back."""
+_GIVE_UP_S: Final = 10.0
+"""After this, jobs are told to be lost with the connection."""
+_PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds between attempts to connect anew; the last one again and again."""
+_JOBS_KEPT: Final = 100
+
+
+class RemoteJob:
+    """A job over there; fulfils `JobHandle`."""
+
+    def __init__(self, engine: RemoteEngine, update: JobUpdate) -> None:
+        self._engine = engine
+        self._update = update
+
+    @property
+    def id(self) -> int:
+        return self._update.job_id
+
+    @property
+    def update(self) -> JobUpdate:
+        self._update = self._engine._last_word(self._update)
+        return self._update
+
+    def cancel(self) -> None:
+        self._engine._cancel_job(self.id)
+
+    def wait(self, timeout: float | None = None) -> JobUpdate:
+        self._engine._wait_for(lambda: self.update.state is not JobState.RUNNING, timeout)
+        if self.update.state is JobState.RUNNING:
+            raise TimeoutError(f"{self._update.title} still runs after {timeout:g} s")
+        return self._update
+
+
+class RemoteEngine:
+    """Fulfils `EngineFacade` through a connection that is made anew whenever it is lost. Thread-safe.
+
+    Every call may raise `ConnectionLostError`; `status` then answers what was last known. Subscribers are
+    told of a loss and of the return by `ConnectionChanged`, and after a return how everything stands.
+
+    Args:
+        dial: Makes a connection.
+        paths: Where things lie for this process, such as its exports.
+        place: Where the other process runs, if that is another machine.
+        console: How the screen is to look here, in place of what the service's settings say.
+
+    Raises:
+        ServiceError: Nobody listens, or who does cannot be used.
+    """
+
+    def __init__(
+        self, dial: Dial, paths: Paths, *, place: str = "", console: ConsoleSettings | None = None
+    ) -> None:
+        self._dial = dial
+        self._paths = paths
+        self._place = place
+        self._console = console
+        self._bus = EventBus()
+        self._changed = threading.Condition()
+        self._jobs: dict[int, JobUpdate] = {}
+        self._closing = threading.Event()
+        self._subscribed = False
+        self._link: Link | None = None
+        self._connection = ConnectionChanged(False, "the service")
+        self._instance = ""
+        self._connect()
+
+    @property
+    def connection(self) -> ConnectionChanged:
+        """How it stands with the connection."""
+        return self._connection
+
+    # The façade: state ---
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def paths(self) -> Paths:
+        return self._paths
+
+    def status(self) -> Status:
+        try:
+            self._status = self._quick(EngineFacade.status)
+        except EmbedctlError as error:
+            log.debug("the last known status is given: %s", error)
+        return self._status
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        unsubscribe = self._bus.subscribe(subscriber)
+        self._subscribed = True
+        if self._link is not None:
+            self._link.send("subscribe")
+        subscriber(self._connection)
+        return unsubscribe
+
+    # The façade: embedding ---
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        backend: BackendName | None = None,
+        batch_size: int | None = None,
+        normalize: bool = True,
+        timeout: float | None = None,
+        cancel: CancelToken | None = None,
+    ) -> EmbedResult:
+        options: dict[str, object] = {
+            "backend": backend, "batch_size": batch_size, "normalize": normalize, "timeout": timeout
+        }  # fmt: skip
+        result: EmbedResult = self._patient_link().call("embed", (list(texts),), options, cancel=cancel)
+        return result
+
+    def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
+        return self._quick(EngineFacade.fingerprint, backend)
+
+    # The façade: backends ---
+
+    def refresh(self) -> tuple[BackendStatus, ...]:
+        return self._ask(EngineFacade.refresh)
+
+    def load(self, backend: BackendName) -> JobHandle:
+        return self._start(EngineFacade.load, backend)
+
+    def unload(self, backend: BackendName) -> JobHandle:
+        return self._start(EngineFacade.unload, backend)
+
+    def plan_switch(self, target: BackendName, *, keep_both: bool | None = None) -> SwitchPlan:
+        return self._ask(EngineFacade.plan_switch, target, keep_both=keep_both)
+
+    def switch(self, target: BackendName, *, keep_both: bool | None = None) -> JobHandle:
+        return self._start(EngineFacade.switch, target, keep_both=keep_both)
+
+    # The façade: a migration on trial, health ---
+
+    def start_trial(self, trial: Trial) -> JobHandle:
+        return self._start(EngineFacade.start_trial, trial)
+
+    def trial(self) -> TrialReport | None:
+        return self._quick(EngineFacade.trial)
+
+    def stop_trial(self) -> TrialReport | None:
+        return self._quick(EngineFacade.stop_trial)
+
+    def health(self) -> Health:
+        return self._quick(EngineFacade.health)
+
+    # The façade: models ---
+
+    def model(self, *, online: bool = True) -> ModelStatus:
+        return self._ask(EngineFacade.model, online=online)
+
+    def download(self) -> JobHandle:
+        return self._start(EngineFacade.download)
+
+    def pull(self) -> JobHandle:
+        return self._start(EngineFacade.pull)
+
+    def verify(self) -> JobHandle:
+        return self._start(EngineFacade.verify)
+
+    def remove_model(self) -> JobHandle:
+        return self._start(EngineFacade.remove_model)
+
+    # The façade: benchmarks ---
+
+    def benchmark(
+        self, *, backends: Sequence[BackendName] | None = None, preset: str = "quick", title: str = ""
+    ) -> JobHandle:
+        return self._start(EngineFacade.benchmark, backends=backends, preset=preset, title=title)
+
+    def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
+        return self._ask(EngineFacade.runs, limit)
+
+    def run(self, run_id: int) -> Run:
+        return self._ask(EngineFacade.run, run_id)
+
+    def compare_runs(self, a: int, b: int) -> RunComparison:
+        return self._ask(EngineFacade.compare_runs, a, b)
+
+    # The façade: history ---
+
+    def history(
+        self, since: float, until: float, *, metrics: Sequence[str] | None = None, points: int = 600
+    ) -> History:
+        return self._ask(EngineFacade.history, since, until, metrics=metrics, points=points)
+
+    def recorded_span(self) -> tuple[float, float] | None:
+        return self._ask(EngineFacade.recorded_span)
+
+    def events(
+        self,
+        since: float | None = None,
+        until: float | None = None,
+        *,
+        kinds: Sequence[str] | None = None,
+        limit: int = 200,
+    ) -> tuple[Event, ...]:
+        return self._ask(EngineFacade.events, since, until, kinds=kinds, limit=limit)
+
+    def export_csv(
+        self, target: Path, since: float, until: float, *, metrics: Sequence[str] | None = None
+    ) -> int:
+        """The table comes over and is written here, by the rights of this process."""
+        options: dict[str, object] = {"metrics": metrics}
+        with whole_file(target) as part:
+            rows, content = self._patient_link().call("export_csv", (since, until), options)
+            part.write_bytes(content)
+        return int(rows)
+
+    # The façade: the machine ---
+
+    def doctor(self) -> tuple[Finding, ...]:
+        return self._ask(EngineFacade.doctor)
+
+    def close(self) -> None:
+        """Detach. The engine over there goes on, and so do its jobs."""
+        self._closing.set()
+        with self._changed:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        self._lose_jobs("this process has detached")
+
+    # Asking ---
+
+    def _ask(self, method: Callable[Concatenate[EngineFacade, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        answer: T = self._patient_link().call(method.__name__, args, dict(kwargs))
+        return answer
+
+    def _quick(
+        self, method: Callable[Concatenate[EngineFacade, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        answer: T = self._link_now().call(method.__name__, args, dict(kwargs), timeout=_QUICK_S)
+        return answer
+
+    def _start(
+        self, method: Callable[Concatenate[EngineFacade, P], JobHandle], *args: P.args, **kwargs: P.kwargs
+    ) -> JobHandle:
+        update = self._link_now().call(method.__name__, args, dict(kwargs), timeout=_QUICK_S)
+        self._note(update)
+        return RemoteJob(self, update)
+
+    def _link_now(self) -> Link:
+        link = self._link
+        if link is None:
+            raise ConnectionLostError(
+                f"{self._connection.where} cannot be reached".capitalize(),
+                why=self._connection.why or "this process has detached from it",
+                remedy=self._connection.remedy,
+            )
+        return link
+
+    def _patient_link(self) -> Link:
+        self._wait_for(lambda: self._link is not None or self._closing.is_set(), _PATIENCE_S)
+        return self._link_now()
+
+    # Jobs ---
+
+    def _note(self, update: JobUpdate) -> None:
+        """Keep the last word of a job; the answer to its start may come after the news of its end."""
+        with self._changed:
+            known = self._jobs.get(update.job_id)
+            if known is None or known.state is JobState.RUNNING:
+                self._jobs[update.job_id] = update
+            if len(self._jobs) > _JOBS_KEPT:
+                del self._jobs[next(iter(self._jobs))]
+            self._changed.notify_all()
+
+    def _last_word(self, known: JobUpdate) -> JobUpdate:
+        with self._changed:
+            return self._jobs.get(known.job_id, known)
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> None:
+        with self._changed:
+            self._changed.wait_for(condition, timeout)
+
+    def _cancel_job(self, job_id: int) -> None:
+        if (link := self._link) is not None:
+            link.send("cancel-job", job_id)
+
+    def _lose_jobs(self, why: str) -> None:
+        """Tell every running job to be out of sight."""
+        failure = Failure(
+            "It is not known how this ended", why, "the job may go on over there: `embedctl status` shows it"
+        )
+        with self._changed:
+            running = [update for update in self._jobs.values() if update.state is JobState.RUNNING]
+        for update in running:
+            lost = replace(update, state=JobState.FAILED, failure=failure, rate=None, eta=None)
+            self._note(lost)
+            self._bus.publish(JobChanged(lost))
+
+    # The connection ---
+
+    def _connect(self) -> None:
+        """Make a connection and take in how things stand.
+
+        Raises:
+            ServiceError: Nobody listens, or who does cannot be used.
+            ConnectionLostError: It broke at once.
+        """
+        connection = self._dial()
+        if connection is None:
+            raise ServiceError(
+                "No embedctl service is running",
+                why="nobody listens on its socket",
+                remedy="start it with `embedctl service start`, or leave and start anew",
+            )
+        link = Link(connection, on_message=self._take, on_lost=self._lost, instance=self._instance)
+        if self._subscribed:  # first, so that nothing happens unseen after the look at the status
+            link.send("subscribe")
+        try:
+            settings: Settings = link.call("settings", (), {}, timeout=_QUICK_S)
+            status: Status = link.call("status", (), {}, timeout=_QUICK_S)
+        except BaseException:
+            link.close()
+            raise
+        self._settings = (
+            settings if self._console is None else settings.model_copy(update={"console": self._console})
+        )
+        self._status = status
+        restarted = bool(self._instance) and link.hello.instance != self._instance
+        self._instance = link.hello.instance
+        where = link.hello.title + (f" on {self._place}" if self._place else "")
+        if restarted:
+            self._lose_jobs(f"{where} was started anew")
+            with self._changed:
+                self._jobs.clear()  # its numbers begin again
+        with self._changed:
+            self._link = link
+            self._connection = ConnectionChanged(True, where)
+            self._changed.notify_all()
+        if link.ended:  # before it was ours to lose
+            self._lost(link)
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, JobChanged):
+            self._note(message.update)
+        self._bus.publish(message)
+
+    def _lost(self, link: Link) -> None:
+        with self._changed:
+            if self._link is not link:
+                return
+            self._link = None
+        self._tell_loss("it ended, or the way to it broke", "it is connected anew by itself once it is back")
+        threading.Thread(target=self._return, name="control-return", daemon=True).start()
+
+    def _return(self) -> None:
+        """Connect anew, again and again."""
+        attempt, away = 0, 0.0
+        while not self._closing.wait(pause := _PAUSES[min(attempt, len(_PAUSES) - 1)]):
+            attempt, away = attempt + 1, away + pause
+            try:
+                self._connect()
+            except ServiceError as error:
+                self._tell_loss(error.why or error.what, error.remedy)
+            else:
+                self._catch_up()
+                return
+            if away >= _GIVE_UP_S:
+                self._lose_jobs(f"the connection to {self._connection.where} was lost")
+
+    def _tell_loss(self, why: str, remedy: str) -> None:
+        news = ConnectionChanged(False, self._connection.where, why, remedy)
+        if news != self._connection:
+            self._connection = news
+            self._bus.publish(news)
+
+    def _catch_up(self) -> None:
+        """Tell subscribers how things stand after a pause in the news."""
+        if self._closing.is_set():
+            self.close()
+            return
+        status = self._status
+        self._bus.publish(self._connection)
+        if status.machine is not None:
+            self._bus.publish(MachineSeen(status.machine))
+        for backend in status.backends:
+            self._bus.publish(BackendChanged(backend))
+        self._bus.publish(ActiveChanged(status.active))
+        for update in status.jobs:
+            self._take(JobChanged(update))
+
+
+def _conforms(engine: RemoteEngine, job: RemoteJob) -> tuple[EngineFacade, JobHandle]:
+    """For the type checker."""
+    return engine, job

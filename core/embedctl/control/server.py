@@ -1,0 +1,286 @@
+"""Offers an engine to the other processes of its user.
+
+Per client one thread reads, one tells what the engine publishes, and each call has a thread of its own: a
+slow call keeps no other waiting, and a client that does not read keeps nobody waiting but itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import embedctl
+from embedctl.control.endpoint import Endpoint
+from embedctl.control.mailbox import Mailbox
+from embedctl.control.protocol import (
+    HANDSHAKE_S,
+    Hello,
+    calls,
+    error_frame,
+    value_of,
+    with_value,
+)
+from embedctl.engine.facade import EngineFacade, JobHandle
+from embedctl.errors import EmbedctlError, UsageError
+from embedctl.events import JobChanged, Message
+from embedctl.progress import CancelToken
+from embedctl.worker.channel import Channel
+from embedctl.worker.frames import Frame, FrameError
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 256
+"""Calls of one client that run at once; the next is read when one has ended."""
+_JOBS_KEPT: Final = 100
+"""Last words of jobs, for clients that lost the connection meanwhile."""
+
+
+class ControlServer:
+    """Listens on an `Endpoint` until it is stopped. The engine is the caller's, before and after."""
+
+    def __init__(self, engine: EngineFacade, endpoint: Endpoint, *, role: str) -> None:
+        """
+        Args:
+            role: What runs the engine, `service` or `console`.
+        """
+        self._engine = engine
+        self._endpoint = endpoint
+        self._hello = Hello(embedctl.__version__, os.getpid(), role, instance=uuid.uuid4().hex)
+        self._lock = threading.Lock()
+        self._sessions: set[_Session] = set()
+        self._jobs = _Jobs()
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._listener: socket.socket | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._endpoint.path
+
+    def start(self) -> None:
+        """Listen, on a thread of its own.
+
+        Raises:
+            ServiceError: The socket cannot be made.
+        """
+        self._listener = self._endpoint.listen()
+        self._unsubscribe = self._engine.subscribe(self._published)
+        threading.Thread(target=self._accept, args=(self._listener,), name="control", daemon=True).start()
+
+    def stop(self) -> None:
+        """Close all connections and the socket. Safe to call twice, and before `start`."""
+        self._unsubscribe()
+        if self._listener is not None:
+            with suppress(OSError):  # wakes the thread that accepts
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.close()
+        self._endpoint.release()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            session = _Session(self._engine, self._hello, self._jobs, connection)
+            threading.Thread(target=self._serve, args=(session,), name="control-client", daemon=True).start()
+
+    def _serve(self, session: _Session) -> None:
+        try:
+            if session.greet():
+                with self._lock:  # from here on it is told what is published, and of each job the latest word
+                    self._sessions.add(session)
+                    session.remind(self._jobs.last_words())
+                session.run()
+        except (OSError, FrameError) as error:
+            log.debug("a client went away: %s", error)
+        finally:
+            with self._lock:
+                self._sessions.discard(session)
+            session.close()
+
+    def _published(self, message: Message) -> None:
+        if isinstance(message, JobChanged):
+            self._jobs.keep(message)
+        with self._lock:
+            sessions = tuple(self._sessions)
+        for session in sessions:
+            session.tell(message)
+
+
+class _Jobs:
+    """The handles of jobs that clients started, and the last word of every job."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handles: dict[int, JobHandle] = {}
+        self._last: dict[int, JobChanged] = {}
+
+    def keep(self, message: JobChanged) -> None:
+        with self._lock:
+            self._last[message.update.job_id] = message
+            if len(self._last) > _JOBS_KEPT:
+                oldest = next(iter(self._last))
+                del self._last[oldest]
+                self._handles.pop(oldest, None)
+
+    def started(self, job: JobHandle) -> None:
+        with self._lock:
+            self._handles[job.id] = job
+
+    def last_words(self) -> tuple[JobChanged, ...]:
+        with self._lock:
+            return tuple(self._last.values())
+
+    def cancel(self, job_id: int) -> None:
+        with self._lock:
+            job = self._handles.get(job_id)
+        if job is not None:
+            job.cancel()
+
+
+class _Session:
+    """One client."""
+
+    def __init__(self, engine: EngineFacade, hello: Hello, jobs: _Jobs, connection: socket.socket) -> None:
+        self._engine = engine
+        self._hello = hello
+        self._jobs = jobs
+        self._connection = connection
+        self._channel = Channel(connection)
+        self._mailbox = Mailbox()
+        self._subscribed = False
+        self._returns = False
+        self._running = threading.BoundedSemaphore(_AT_ONCE)
+        self._lock = threading.Lock()
+        self._cancels: dict[int, CancelToken] = {}
+
+    def greet(self) -> bool:
+        """Exchange the first words; false: there is nothing to talk about.
+
+        Raises:
+            FrameError: What it said is no frame.
+            OSError: It said nothing, or the connection broke.
+        """
+        self._connection.settimeout(HANDSHAKE_S)
+        frame = self._channel.receive()
+        if frame is None or frame.kind != "hello":
+            return False
+        self._channel.send(Frame({"kind": "hello", **asdict(self._hello)}))
+        self._connection.settimeout(None)
+        self._returns = frame.header.get("instance") == self._hello.instance
+        return frame.header.get("version") == self._hello.version  # else it tells its user by what it read
+
+    def remind(self, messages: Iterable[Message]) -> None:
+        """Have a client that lost the connection told what it may have missed."""
+        for message in messages if self._returns else ():
+            self._mailbox.put(message)
+
+    def run(self) -> None:
+        """Serve the client until it goes.
+
+        Raises:
+            FrameError: What it said is no frame.
+            OSError: The connection broke.
+        """
+        threading.Thread(target=self._tell, name="control-news", daemon=True).start()
+        while (frame := self._channel.receive()) is not None:
+            self._take(frame)
+
+    def close(self) -> None:
+        """End the connection and take back what the client waits for; its jobs go on."""
+        self._mailbox.close()
+        self._channel.close()
+        with self._lock:
+            tokens = list(self._cancels.values())
+        for token in tokens:
+            token.cancel()
+
+    def tell(self, message: Message) -> None:
+        """Have a message sent, if the client wants it. Returns at once."""
+        if self._subscribed or isinstance(message, JobChanged):
+            self._mailbox.put(message)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == "call":
+            self._running.acquire()
+            token = CancelToken()
+            with self._lock:
+                self._cancels[frame.id] = token
+            threading.Thread(
+                target=self._answer, args=(frame, token), name="control-call", daemon=True
+            ).start()
+        elif frame.kind == "cancel":
+            with self._lock:
+                cancel = self._cancels.get(frame.id)
+            if cancel is not None:
+                cancel.cancel()
+        elif frame.kind == "cancel-job":
+            self._jobs.cancel(frame.id)
+        elif frame.kind == "subscribe":
+            self._subscribed = True
+
+    def _answer(self, frame: Frame, token: CancelToken) -> None:
+        name = str(frame.header.get("name"))
+        try:
+            reply = self._reply(frame, name, token)
+        except Exception as error:
+            if not isinstance(error, EmbedctlError):
+                log.exception("the call %s failed unexpectedly", name)
+            reply = error_frame(frame.id, name, error)
+        finally:
+            with self._lock:
+                self._cancels.pop(frame.id, None)
+            self._running.release()
+        try:
+            self._channel.send(reply)
+        except FrameError as error:
+            with suppress(OSError):
+                self._channel.send(error_frame(frame.id, name, error))
+        except OSError:  # it has gone, and `run` sees that too
+            log.debug("nobody waits for %s any more", name)
+
+    def _reply(self, frame: Frame, name: str, token: CancelToken) -> Frame:
+        call = calls().get(name)
+        if call is None:
+            raise UsageError(f"There is no call {name!r}", why="it is none of the engine's façade")
+        arguments, keywords = value_of(frame)
+        if name == "export_csv":
+            return with_value("result", frame.id, _exported(self._engine, *arguments, **keywords))
+        if call.cancellable:
+            keywords = {**keywords, "cancel": token}
+        member = getattr(self._engine, name)
+        answer = member if call.is_property else member(*arguments, **keywords)
+        if not call.makes_job:
+            return with_value("result", frame.id, answer)
+        self._jobs.started(answer)
+        return with_value("job", frame.id, answer.update)
+
+    def _tell(self) -> None:
+        with suppress(OSError):
+            while (taken := self._mailbox.take()) is not None:
+                message, skipped = taken
+                try:
+                    self._channel.send(with_value("message", 0, message, skipped=skipped))
+                except (TypeError, FrameError):
+                    log.exception("a %s could not be told to a client", type(message).__name__)
+
+
+def _exported(engine: EngineFacade, since: float, until: float, **options: Any) -> tuple[int, bytes]:
+    """The table as a file's content: what the client may write, and where, is not ours to know."""
+    with tempfile.TemporaryDirectory(prefix="embedctl-") as folder:
+        target = Path(folder) / "history.csv"
+        rows = engine.export_csv(target, since, until, **options)
+        return rows, target.read_bytes()
