@@ -1,0 +1,1 @@
+"""The engine without a screen: the daemon, and the systemd user unit that keeps it running."""
