@@ -1,0 +1,146 @@
+"""From the texts of a request to its vectors; a worker that dies costs a second try, not the request."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+
+from embedctl.engine.facade import EngineFacade
+from embedctl.errors import BackendTimeoutError, WorkerCrashedError
+from embedctl.gateway.calls import Call
+from embedctl.gateway.inputs import Inputs, TokenIds
+from embedctl.gateway.metrics import GatewayMetrics
+from embedctl.gateway.names import Target
+from embedctl.gateway.problems import Problem
+from embedctl.progress import CancelToken
+from embedctl.records import BackendName, EmbedResult
+from embedctl.settings import GatewaySettings
+
+FINGERPRINT_HEADER: Final = "X-Embedctl-Fingerprint"
+BACKEND_HEADER: Final = "X-Embedctl-Backend"
+TRUNCATED_HEADER: Final = "X-Embedctl-Truncated"
+_DIGEST: Final = re.compile(r"[0-9a-f]{12}")
+_INDICES_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body that is ready to be sent, and the headers that say whose vectors are in it."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+class Embedder:
+    """Embeds the texts of requests. Lives on the event loop; the work is done in threads."""
+
+    def __init__(
+        self, engine: EngineFacade, settings: GatewaySettings, tokens: TokenIds, metrics: GatewayMetrics
+    ) -> None:
+        self._engine = engine
+        self._most_tokens = settings.max_tokens
+        self._tokens = tokens
+        self._metrics = metrics
+        self.last_success: dict[BackendName, float] = {}
+        """Monotonic time of the last good answer, by backend."""
+
+    async def embed(
+        self,
+        call: Call,
+        request: Request,
+        target: Target,
+        inputs: Inputs,
+        render: Callable[[EmbedResult], bytes],
+    ) -> Answer:
+        """The answer to a request.
+
+        Args:
+            render: Makes the body; called in the thread, since it takes milliseconds for a large request.
+
+        Raises:
+            Problem: The request cannot be answered as it is, or its vectors have another fingerprint than
+                it demands.
+            EmbedctlError: The engine could not embed.
+        """
+        demanded = demanded_fingerprint(request)
+        backend = self._backend_for(target.backend, demanded)
+
+        def do(until: float, cancel: CancelToken) -> tuple[EmbedResult, bytes]:
+            texts = self._tokens.texts(inputs, self._most_tokens)
+            result = self._ask(texts, backend, until, cancel)
+            if demanded is not None:
+                _check_fingerprint(result, demanded)
+            return result, render(result)
+
+        result, body = await call.work(len(inputs), do)
+        self.last_success[result.backend] = time.monotonic()
+        self._metrics.embedded(result)
+        request.scope["embedctl.backend"] = result.backend
+        headers = {BACKEND_HEADER: result.backend}
+        if result.fingerprint is not None:
+            headers[FINGERPRINT_HEADER] = result.fingerprint
+        if result.truncated:
+            shown = ",".join(map(str, result.truncated[:_INDICES_SHOWN]))
+            headers[TRUNCATED_HEADER] = shown + (",…" if len(result.truncated) > _INDICES_SHOWN else "")
+        return Answer(body, headers)
+
+    def _ask(
+        self, texts: Sequence[str], backend: BackendName | None, until: float, cancel: CancelToken
+    ) -> EmbedResult:
+        for last in (False, True):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                return self._engine.embed(texts, backend=backend, timeout=left, cancel=cancel)
+            except WorkerCrashedError:
+                if last or cancel.cancelled:
+                    raise
+                self._metrics.retried.inc()
+        raise BackendTimeoutError("The deadline passed before the backend could be asked")
+
+    def _backend_for(self, backend: BackendName | None, demanded: str | None) -> BackendName | None:
+        """While a trial shares requests between two backends, a demanded fingerprint names the one."""
+        trial = self._engine.trial() if demanded is not None and backend is None else None
+        if trial is None or not trial.trial.share:
+            return backend
+        both = (trial.active, trial.trial.candidate)
+        return next((name for name in both if self._engine.fingerprint(name).digest == demanded), None)
+
+
+def demanded_fingerprint(request: Request) -> str | None:
+    """The digest that a request insists on.
+
+    Raises:
+        Problem: It is no digest.
+    """
+    demanded = request.headers.get(FINGERPRINT_HEADER)
+    if demanded is not None and not _DIGEST.fullmatch(demanded):
+        raise Problem(
+            400,
+            f"{FINGERPRINT_HEADER} must be a digest of 12 hexadecimal digits, as GET /fingerprint shows it",
+            code="invalid_header",
+            param=FINGERPRINT_HEADER,
+        )
+    return demanded
+
+
+def _check_fingerprint(result: EmbedResult, demanded: str) -> None:
+    if result.fingerprint != demanded:
+        raise Problem(
+            409,
+            f"The vectors would have the fingerprint {result.fingerprint} ({result.backend}), and the "
+            f"request demands {demanded}: they must not be mixed in one index",
+            code="fingerprint_mismatch",
+            param=FINGERPRINT_HEADER,
+            headers={
+                FINGERPRINT_HEADER: result.fingerprint or "unknown",
+                BACKEND_HEADER: result.backend,
+                "x-should-retry": "false",  # OpenAI's clients would try 409 again
+            },
+        )
