@@ -121,6 +121,22 @@ class GatewaySettings(_Section):
     drain_timeout_s: float = Field(30.0, ge=0, description="time for requests in flight when it is stopped")
 
 
+class AlertSettings(_Section):
+    """Who is told when a backend does badly: once when it begins, once when it is over."""
+
+    command: tuple[str, ...] = Field(
+        (), description="program and arguments, as a list; gets the alert as JSON on its standard input"
+    )
+    webhook: str | None = Field(
+        None, description="URL that gets the alert as JSON by POST", pattern=r"^https?://\S+$"
+    )
+    conditions: tuple[Literal["down", "hung", "on the CPU", "throttled", "slow"], ...] = Field(
+        ("down", "hung", "on the CPU"), description="what counts as bad"
+    )
+    for_s: float = Field(30.0, ge=0, description="how long it must last before anybody is told")
+    timeout_s: float = Field(10.0, gt=0, le=60, description="time for the command, and for the webhook")
+
+
 class Settings(BaseSettings):
     """All settings, checked. Frozen: a change makes a new object."""
 
@@ -133,6 +149,7 @@ class Settings(BaseSettings):
     ollama: OllamaSettings = OllamaSettings()
     engine: EngineSettings = EngineSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    alerts: AlertSettings = AlertSettings()
     history: HistorySettings = HistorySettings()
     console: ConsoleSettings = ConsoleSettings()
     gateway: GatewaySettings = GatewaySettings()

@@ -27,6 +27,11 @@ def show(as_json: JsonOption = False) -> None:
     if settings.ollama.host is not None:
         safe = settings.ollama.model_copy(update={"host": _without_password(settings.ollama.host)})
         settings = settings.model_copy(update={"ollama": safe})
+    if settings.alerts.webhook is not None:  # whoever has such an address may post to it
+        site = re.sub(r"^(https?://[^/?#]*).*", r"\1/…", _without_password(settings.alerts.webhook))
+        settings = settings.model_copy(
+            update={"alerts": settings.alerts.model_copy(update={"webhook": site})}
+        )
     if as_json:
         emit_json("settings", settings.model_dump())
         return

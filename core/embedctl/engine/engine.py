@@ -21,17 +21,16 @@ from embedctl.engine.sampling import Recorder, make_sampler
 from embedctl.engine.switching import Switcher
 from embedctl.engine.traffic import Traffic
 from embedctl.engine.trial import Trials, check_trial
+from embedctl.engine.vitals import Vitals
 from embedctl.engine.watch import BackendWatch
 from embedctl.errors import Cancelled, EmbedctlError, StoreError, UsageError
 from embedctl.events import ActiveChanged, JobChanged, MachineSeen, Subscriber
 from embedctl.paths import Paths
 from embedctl.progress import CancelToken
 from embedctl.records import (
-    BackendHealth,
     BackendName,
     BackendState,
     BackendStatus,
-    Condition,
     EmbedResult,
     Event,
     Finding,
@@ -121,7 +120,12 @@ class Engine:
             probe_every=settings.engine.probe_every_s,
             ours=self._lifecycle.ours,
             quiet=lambda: any(job.kind == "benchmark" for job in self._jobs.running()),
+            after_look=lambda: self._vitals.tell(),
         )
+        self._vitals = Vitals(
+            parts.backends, self._traffic, self._watch, self._latest, self._machine, settings, parts.journal,
+            ours=self._lifecycle.ours, clock=clock,
+        )  # fmt: skip
         self._recording = sampling and recording
         self._recorder = Recorder(parts, self._latest)
         self._sampler: Sampler | None = None
@@ -133,6 +137,7 @@ class Engine:
             if self._recording:
                 parts.journal.add("start", "embedctl started")
             self._sampler.start()
+            self._vitals.start()
             self._watch.start()
 
     # The façade: state ---
@@ -238,12 +243,7 @@ class Engine:
     # The façade: health ---
 
     def health(self) -> Health:
-        at = self._clock()
-        found = tuple(
-            BackendHealth(b.name, Condition.UNKNOWN, "not judged yet", at)
-            for b in self._parts.backends.values()
-        )
-        return Health(at, False, self._traffic.active, found)
+        return self._vitals.health()
 
     # The façade: models ---
 
@@ -353,6 +353,7 @@ class Engine:
                 ends.callback(backend.close)  # unloads what it loaded itself, and nothing else
             if self._sampler is not None:
                 ends.callback(self._sampler.stop)
+                ends.callback(self._vitals.stop)
                 ends.callback(self._watch.stop)
             ends.callback(self._jobs.close)
             ends.callback(self._lifecycle.close)

@@ -44,6 +44,8 @@ class EmbedResult:
     """What the backend had to do to get through, such as halving a batch."""
     fingerprint: str | None = None
     """`Fingerprint.digest` of the backend as it was during this request; None where nobody looked."""
+    rescaled: tuple[int, ...] = ()
+    """Indices of texts whose vectors arrived without unit norm although they should have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ class BackendStatus:
     expires_at: float | None = None
     """When the backend will unload by itself (Ollama's keep_alive)."""
     notes: tuple[str, ...] = ()
+    remote: bool = False
+    """It runs on another machine: this one's GPU and memory say nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def status_of(
         ready_since=now.ready_since,
         expires_at=running.expires_at if running else None,
         notes=_notes(url, settings, view, now, sighting),
+        remote=sighting is None,
     )
 
 
