@@ -40,13 +40,15 @@ class Encoded:
     notes: tuple[str, ...] = ()
 
 
+Answer = tuple[int, Encoded | Exception]
+"""A submitted request's key, and what came of it."""
+
+
 class Encoder(Protocol):
-    @property
-    def info(self) -> EncoderInfo: ...
+    """Turns texts into vectors. May be called from any thread."""
 
     @property
-    def concurrent(self) -> bool:
-        """Whether `encode` may be called from several threads, to share batches among their texts."""
+    def info(self) -> EncoderInfo: ...
 
     def encode(
         self,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sentence_transformers import SentenceTransformer
 
 from embedctl.encoder.architecture import recognise
-from embedctl.encoder.base import Encoded, EncoderInfo
+from embedctl.encoder.base import Answer, Encoded, EncoderInfo
 from embedctl.encoder.cuda_runner import MOST_TEXTS, TOKEN_BUCKETS, CudaRunner
 from embedctl.encoder.jobs import Job
 from embedctl.encoder.probes import Engine, assemble
@@ -90,10 +90,6 @@ class FastEncoder:
     def info(self) -> EncoderInfo:
         return self._info
 
-    @property
-    def concurrent(self) -> bool:
-        return True
-
     def encode(
         self,
         texts: Sequence[str],
@@ -103,6 +99,46 @@ class FastEncoder:
         cancelled: Callable[[], bool] | None = None,
     ) -> Encoded:
         """See `Encoder.encode`. `batch_size` caps the texts of a batch beside the token budget."""
+        job = self._job(texts, batch_size, normalize, cancelled)
+        self._scheduler.run(job)
+        return job.result(self._info.device)
+
+    def submit(
+        self,
+        key: int,
+        texts: Sequence[str],
+        *,
+        batch_size: int | None = None,
+        normalize: bool = True,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Leave a request to `drive`; true if nobody drives, and the caller has to now.
+
+        Args: As of `encode`; `key` names the request when its answer is delivered.
+
+        Raises:
+            InvalidTextError: A text is not a string; the request was not taken.
+        """
+        job = self._job(texts, batch_size, normalize, cancelled)
+        job.key = key
+        return self._scheduler.submit(job)
+
+    def drive(self, deliver: Callable[[list[Answer]], None]) -> None:
+        """Run batches until all that was submitted is answered.
+
+        Args:
+            deliver: Gets what each batch has finished. Must not raise.
+        """
+        device = self._info.device
+        self._scheduler.drive(lambda jobs: deliver([(job.key, _outcome(job, device)) for job in jobs]))
+
+    def _job(
+        self,
+        texts: Sequence[str],
+        batch_size: int | None,
+        normalize: bool,
+        cancelled: Callable[[], bool] | None,
+    ) -> Job:
         require_strings(texts)
         small = len(texts) <= _SMALL_TEXTS and sum(map(len, texts)) <= _SMALL_CHARACTERS
         job = Job(
@@ -116,5 +152,11 @@ class FastEncoder:
         )
         if small:
             job.prepare(_SMALL_CHARACTERS, wait=True)
-        self._scheduler.run(job)
-        return job.result(self._info.device)
+        return job
+
+
+def _outcome(job: Job, device: str) -> Encoded | Exception:
+    try:
+        return job.result(device)
+    except Exception as error:
+        return error

@@ -52,6 +52,8 @@ class Job:
         cancelled: Callable[[], bool] | None = None,
         background: Executor | None = None,
     ) -> None:
+        self.key = 0
+        """Names the request for whoever submitted it."""
         self.normalize = normalize
         self.most_texts = most_texts
         self.cancelled = cancelled

@@ -5,6 +5,7 @@ It is what faster paths are measured against, and what runs where they cannot.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,8 @@ class ReferenceEncoder:
         select_kernel(model, attention)
         self._model = model
         self._batch_size = batch_size
+        self._alone = threading.Lock()
+        """Neither a tokenizer nor the choice of a kernel can be shared by two threads."""
         # A model may prefix every text ("query: "), by its own configuration; `encode` does so too.
         self._prompt = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
         self._info = describe(model, kind="reference", attention=attention)
@@ -45,10 +48,6 @@ class ReferenceEncoder:
     @property
     def info(self) -> EncoderInfo:
         return self._info
-
-    @property
-    def concurrent(self) -> bool:
-        return False
 
     @torch.inference_mode()
     def encode(
@@ -65,6 +64,12 @@ class ReferenceEncoder:
         puts out unit vectors, so there the two differ only in rounding.
         """
         require_strings(texts)
+        with self._alone:
+            return self._encode(texts, batch_size or self._batch_size, normalize, cancelled)
+
+    def _encode(
+        self, texts: Sequence[str], size: int, normalize: bool, cancelled: Callable[[], bool] | None
+    ) -> Encoded:
         answer = _Answer(len(texts), self._info.dimension)
         for failure in unencodable(texts):
             answer.fail(failure.index, failure.what)
@@ -74,7 +79,6 @@ class ReferenceEncoder:
             key=lambda i: len(texts[i]),
             reverse=True,
         )
-        size = batch_size or self._batch_size
         halvings: list[tuple[int, int]] = []
         start = 0
         while start < len(order):

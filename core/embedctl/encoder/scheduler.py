@@ -3,12 +3,16 @@
 There is no thread of its own. Whoever calls `run` while nobody drives, drives: it launches and collects
 batches, of all requests, until its own is done, and then leaves the driving to the next. So a lone query pays
 no hand-over, and requests that arrive while the device is busy are packed into one batch together.
+
+A server that has many callers and few threads uses `submit` and `drive` instead: requests are left here
+without waiting, and whoever drives delivers the answers of each batch together.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from embedctl.encoder.jobs import Item, Job
@@ -78,7 +82,11 @@ class Scheduler:
         self._turn = threading.Condition()
         self._driven = False
         self._jobs: deque[Job] = deque()
-        """Guarded by `_turn`; what follows belongs to whoever drives."""
+        self._submitted: list[Job] = []
+        """Those of the jobs that nobody waits for in `run`."""
+        self._served = False
+        """A `drive` is there for the submitted jobs."""
+        # Up to here guarded by `_turn`; what follows belongs to whoever drives.
         self._flight: _Flight | None = None
         self._bulk: _Batch | None = None
         """The next bulk batch, put together while another one runs."""
@@ -118,6 +126,49 @@ class Scheduler:
                     self._jobs.remove(job)
         if isinstance(job.error, Cancelled):
             raise job.error
+
+    def submit(self, job: Job) -> bool:
+        """Leave `job` to a `drive`; true if there is none, and the caller has to call it now."""
+        with self._turn:
+            self._jobs.append(job)
+            self._submitted.append(job)
+            first, self._served = not self._served, True
+        return first
+
+    def drive(self, deliver: Callable[[list[Job]], None]) -> None:
+        """Run batches until no submitted job is left. For the caller to whom `submit` has said so.
+
+        Args:
+            deliver: Gets the submitted jobs that are finished, after each batch and while the next one runs.
+        """
+        with self._turn:
+            self._turn.wait_for(lambda: not self._driven)
+            self._driven = True
+        try:
+            while True:
+                if finished := self._take_finished():
+                    deliver(finished)
+                with self._turn:
+                    if not self._submitted:
+                        self._served = False
+                        return
+                try:
+                    self._step()
+                except Exception as error:  # a fault of ours: nobody may be left waiting for it
+                    for job in self._waiting():
+                        self._end(job, error)
+        finally:
+            with self._turn:
+                self._driven = False
+                self._turn.notify_all()
+
+    def _take_finished(self) -> list[Job]:
+        with self._turn:
+            finished = [job for job in self._submitted if job.is_finished()]
+            for job in finished:
+                self._submitted.remove(job)
+                self._jobs.remove(job)
+        return finished
 
     # One step of the driver -------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ MAX_HEADER: Final = 16 * 2**20
 MAX_PAYLOAD: Final = 2**32
 """4 GiB: a million vectors of 1,024 dimensions."""
 _BUFFER = 64 * 2**10
+_TO_JSON: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""`json.dumps` with these options would make an encoder for every header."""
 
 
 class FrameError(Exception):
@@ -51,7 +53,7 @@ def encode_frame(frame: Frame) -> list[bytes | bytearray | memoryview]:
     Raises:
         FrameError: Header or payload is beyond the limits.
     """
-    header = json.dumps(frame.header, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    header = _TO_JSON(frame.header).encode("utf-8")
     size = memoryview(frame.payload).nbytes
     _check_lengths(len(header), size)
     head = _PREFIX.pack(len(header), size) + header

@@ -1,22 +1,27 @@
 """The worker's side: loads the model, embeds, and answers while it embeds.
 
-The reader thread takes frames off the socket and answers at once what needs no model. The main thread loads,
-then serves requests; an encoder that puts the texts of several requests into one batch gets more threads to
-call it from. When the engine is gone the socket ends, and so does the process, whatever the others are doing.
+Two threads take turns. One reads frames, and answers at once what needs no model. When it has read a request
+and nobody works, it works on it itself, and the other one goes on reading: a lone request passes through no
+queue and waits for no thread. Requests that arrive meanwhile are left with the encoder, which packs them into
+its next batch; the answers of a batch go out together. When the engine is gone the socket ends, and so does
+the process, whatever the others are doing.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
+from embedctl.encoder.base import Answer, Encoded
 from embedctl.encoder.model_folder import require_model
-from embedctl.errors import Cancelled, EmbedctlError
+from embedctl.errors import BackendNotLoadedError, EmbedctlError
 from embedctl.worker.channel import Channel
+from embedctl.worker.desk import Desk, OneByOne
 from embedctl.worker.frames import Frame, FrameError, unpack_texts
 from embedctl.worker.protocol import WorkerMemory, WorkerOptions, WorkerReady, error_fields
 
@@ -27,8 +32,6 @@ if TYPE_CHECKING:  # torch is imported by `_load`, after the reader thread has s
 
 log = logging.getLogger(__name__)
 
-LANES = 16
-"""Requests that may stand before an encoder at once, to share its batches; the others wait in the queue."""
 EXIT_DEVICE_FAILED = 70
 """The device is in a state that only a new process can leave (EX_SOFTWARE)."""
 EXIT_PROTOCOL = 76
@@ -40,51 +43,134 @@ class WorkerServer:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._work: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._reading = threading.Lock()
+        """Held by the one thread that takes frames off the socket."""
+        self._desk: Desk | None = None
+        """Where requests go; None while the model is loaded."""
+        self._selection: Selection | None = None
         self._wanted: set[int] = set()
         """Requests that wait or run; a cancelled one is taken off."""
         self._device: torch.device | None = None
 
     def run(self) -> None:
-        """Load, then embed for ever; the reader ends the process. Returns only when the load failed."""
-        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        """Load, then embed until the engine is gone. Returns only when the load failed."""
+        options = WorkerOptions(**self._receive().header["options"])
+        threading.Thread(target=self._take_turns, name="beside", daemon=True).start()
         try:
-            selection = self._load(WorkerOptions(**self._work.get().header["options"]))
+            selection = self._load(options)
         except Exception as error:
             log.exception("the load failed")
             self._send(Frame({"kind": "failed", "error": error_fields(error)}))
             return
-        self.open_lanes(selection)
-        self._serve_all(selection)
+        self.open(selection)
+        self._send_ready(selection)
+        self._take_turns()
 
-    # The reader thread
+    # Two threads take turns
 
-    def _read(self) -> None:
+    def _take_turns(self) -> NoReturn:
+        while True:
+            with self._reading:
+                while (desk := self.route(self._receive())) is None:
+                    pass
+            desk.drive(self.deliver)  # the other thread reads meanwhile
+
+    def _receive(self) -> Frame:
+        """The next frame; ends the process when there will be none."""
         try:
-            while (frame := self._channel.receive()) is not None:
-                self.route(frame)
+            frame = self._channel.receive()
         except FrameError:
             log.exception("the engine sent what is no frame")
             os._exit(EXIT_PROTOCOL)
         except OSError:
             log.info("the connection to the engine broke")
-        # Not sys.exit: the main thread may be deep in a forward pass, and nobody waits for its result.
-        os._exit(0)
+            os._exit(0)
+        if frame is None:
+            os._exit(0)  # not sys.exit: the other thread may be deep in a forward pass that nobody waits for
+        return frame
 
-    def route(self, frame: Frame) -> None:
-        """Answer at once what needs no model, note what is cancelled, and queue the rest."""
+    def open(self, selection: Selection) -> None:
+        """Let requests in, to be answered by this encoder."""
+        encoder = selection.encoder
+        self._selection = selection
+        self._desk = encoder if isinstance(encoder, Desk) else OneByOne(encoder)
+
+    def route(self, frame: Frame) -> Desk | None:
+        """Answer what needs no model, else leave it at the desk. Returns a desk that has to be driven."""
         match frame.kind:
             case "ping":
                 self._send(Frame({"kind": "pong", "id": frame.id}))
-            case "memory":
-                self._send(Frame({"kind": "memory", "id": frame.id, **asdict(self._memory())}))
             case "cancel":
                 self._wanted.discard(frame.id)
-            case _:
-                self._wanted.add(frame.id)
-                self._work.put(frame)
+            case "embed":
+                return self._submit(frame)
+            case "memory" | "canary":  # rare and slow: beside the two threads
+                threading.Thread(target=self._answer, args=(frame,), name=frame.kind, daemon=True).start()
+            case kind:
+                log.error("the worker knows no %r", kind)
+                os._exit(EXIT_PROTOCOL)
+        return None
 
-    # The main thread and the lanes beside it
+    def _submit(self, frame: Frame) -> Desk | None:
+        number, header, desk = frame.id, frame.header, self._desk
+        self._wanted.add(number)
+        try:
+            if desk is None:
+                raise BackendNotLoadedError("The model is still being loaded")
+            first = desk.submit(
+                number,
+                unpack_texts(frame.payload, header["count"]),
+                batch_size=header["batch_size"],
+                normalize=header["normalize"],
+                cancelled=lambda: number not in self._wanted,
+            )
+        except Exception as error:  # also of a tokenizer
+            self.deliver([(number, error)])
+            return None
+        return desk if first else None
+
+    def deliver(self, answers: list[Answer]) -> None:
+        """Send what has become of some requests, all at once."""
+        self._wanted.difference_update(number for number, _ in answers)
+        self._send(*(self._frame(number, outcome) for number, outcome in answers))
+        if any(_device_failed(outcome) for _, outcome in answers):
+            os._exit(EXIT_DEVICE_FAILED)
+
+    def _frame(self, number: int, outcome: Encoded | Exception) -> Frame:
+        if isinstance(outcome, Exception):
+            if not isinstance(outcome, EmbedctlError):
+                log.error("a request failed", exc_info=outcome)
+            return Frame({"kind": "error", "id": number, "error": error_fields(outcome)})
+        vectors = np.ascontiguousarray(outcome.vectors, dtype="<f4")
+        header = {
+            "kind": "vectors",
+            "id": number,
+            "rows": vectors.shape[0],
+            "dimension": vectors.shape[1],
+            "tokens": int(outcome.token_counts.sum()),
+            "truncated": outcome.truncated,
+            "failures": [(failure.index, failure.what) for failure in outcome.failures],
+            "notes": outcome.notes,
+        }
+        return Frame(header, vectors.reshape(-1).view(np.uint8).data)
+
+    def _answer(self, frame: Frame) -> None:
+        """Answer what is rare, on a thread of its own."""
+        try:
+            if frame.kind == "memory":
+                fields = asdict(self._memory())
+            elif self._selection is not None:
+                from embedctl.encoder.canary import check
+
+                fields = {"report": asdict(check(self._selection.encoder, self._selection.reference))}
+            else:
+                raise BackendNotLoadedError("The model is still being loaded")
+        except Exception as error:
+            self.deliver([(frame.id, error)])
+        else:
+            self._send(Frame({"kind": frame.kind, "id": frame.id, **fields}))
+
+    # The load
 
     def _load(self, options: WorkerOptions) -> Selection:
         require_model(options.folder)  # said at once, not after torch is there
@@ -108,6 +194,9 @@ class WorkerServer:
         self._step("canary")
         selection = select_encoder(model, EncoderOptions(options.attention, options.batch_size))
         self._device = torch.device(selection.encoder.info.device)
+        return replace(selection, notes=(*notes, *selection.notes))
+
+    def _send_ready(self, selection: Selection) -> None:
         info = selection.encoder.info
         ready = WorkerReady(
             encoder=info.kind,
@@ -119,87 +208,20 @@ class WorkerServer:
             max_tokens=info.max_tokens,
             pooling=info.pooling,
             versions=_versions(),
-            notes=(*notes, *selection.notes, *info.notes),
+            notes=(*selection.notes, *info.notes),
             canary=selection.canary,
             memory=self._memory(),
         )
         self._send(Frame({"kind": "ready", **asdict(ready)}))
-        return selection
-
-    def open_lanes(self, selection: Selection) -> None:
-        """Start the threads that serve requests beside the main one, if the encoder can share batches."""
-        for number in range(1, LANES if selection.encoder.concurrent else 1):
-            threading.Thread(
-                target=self._serve_all, args=(selection,), name=f"lane-{number}", daemon=True
-            ).start()
-
-    def _serve_all(self, selection: Selection) -> NoReturn:
-        while True:
-            self.serve(self._work.get(), selection)
-
-    def serve(self, frame: Frame, selection: Selection) -> None:
-        """Answer one request, with vectors or with an error."""
-        device_failed = False
-        try:
-            answer = self._answer(frame, selection)
-        except Exception as error:
-            if not isinstance(error, EmbedctlError):
-                log.exception("a request failed")
-            # After such an error every later call fails too (an illegal access poisons the CUDA context).
-            device_failed = isinstance(error, RuntimeError) and "CUDA error" in str(error)
-            answer = Frame({"kind": "error", "id": frame.id, "error": error_fields(error)})
-        self._send(answer)
-        self._wanted.discard(frame.id)
-        if device_failed:
-            os._exit(EXIT_DEVICE_FAILED)
-
-    def _answer(self, frame: Frame, selection: Selection) -> Frame:
-        match frame.kind:
-            case "embed":
-                return self._embed(frame, selection)
-            case "canary":
-                from embedctl.encoder.canary import check
-
-                report = check(selection.encoder, selection.reference)
-                return Frame({"kind": "canary", "id": frame.id, "report": asdict(report)})
-            case kind:
-                raise FrameError(f"the worker knows no {kind!r}")
-
-    def _embed(self, frame: Frame, selection: Selection) -> Frame:
-        import numpy as np
-
-        if frame.id not in self._wanted:
-            raise Cancelled
-        header = frame.header
-        encoded = selection.encoder.encode(
-            unpack_texts(frame.payload, header["count"]),
-            batch_size=header["batch_size"],
-            normalize=header["normalize"],
-            cancelled=lambda: frame.id not in self._wanted,
-        )
-        vectors = np.ascontiguousarray(encoded.vectors, dtype="<f4")
-        return Frame(
-            {
-                "kind": "vectors",
-                "id": frame.id,
-                "rows": vectors.shape[0],
-                "dimension": vectors.shape[1],
-                "tokens": int(encoded.token_counts.sum()),
-                "truncated": encoded.truncated,
-                "failures": [(failure.index, failure.what) for failure in encoded.failures],
-                "notes": encoded.notes,
-            },
-            vectors.reshape(-1).view(np.uint8).data,
-        )
 
     # Both
 
     def _step(self, name: str) -> None:
         self._send(Frame({"kind": "step", "name": name}))
 
-    def _send(self, frame: Frame) -> None:
+    def _send(self, *frames: Frame) -> None:
         try:
-            self._channel.send(frame)
+            self._channel.send(*frames)
         except OSError:
             os._exit(0)  # the engine is gone; the reader will see it too
 
@@ -227,8 +249,13 @@ class WorkerServer:
         return WorkerMemory(rss=process.memory_info().rss, pids=(process.pid, *children), **figures)
 
 
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
+def _device_failed(outcome: Encoded | Exception) -> bool:
+    """After such an error every later call fails too (an illegal access poisons the CUDA context)."""
+    return isinstance(outcome, RuntimeError) and "CUDA error" in str(outcome)
+
+
+def _device_name(device: torch.device | None) -> str:
+    if device is not None and device.type == "cuda":
         import torch
 
         return torch.cuda.get_device_name(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +12,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from embedctl.encoder.base import Encoded
+from embedctl.encoder.base import Answer, Encoded
 from embedctl.errors import Cancelled, InvalidTextError
 from embedctl.records import TextFailure
 from embedctl.worker.channel import Channel
+from embedctl.worker.desk import Desk
 from embedctl.worker.frames import Frame, pack_texts
 from embedctl.worker.server import WorkerServer
 
@@ -23,7 +25,6 @@ class ScriptedEncoder:
     """Two numbers per text; `before` runs ahead of every batch of one text."""
 
     def __init__(self) -> None:
-        self.concurrent = False
         self.encoded: list[str] = []
         self.before: Callable[[str], None] = lambda text: None
 
@@ -51,19 +52,32 @@ class Bench:
         self.server = WorkerServer(server)
         self.engine = engine
         self.encoder = ScriptedEncoder()
+        self.desk: Desk | None = None
+        self.server.open(cast(Any, SimpleNamespace(encoder=self.encoder)))
 
-    def embed(self, number: int, texts: list[str]) -> Frame:
+    def embed(self, number: int, texts: list[str]) -> None:
+        """Have the server read a request; keeps the desk that has to be driven for it."""
         header = {"kind": "embed", "id": number, "count": len(texts), "batch_size": 1, "normalize": True}
-        frame = Frame(header, pack_texts(texts))
-        self.server.route(frame)
-        return frame
+        self.desk = self.server.route(Frame(header, pack_texts(texts))) or self.desk
 
-    def answer(self, frame: Frame) -> Frame:
-        selection: Any = SimpleNamespace(encoder=self.encoder)
-        self.server.serve(frame, selection)
+    def cancel(self, number: int) -> None:
+        self.server.route(Frame({"kind": "cancel", "id": number}))
+
+    def work(self) -> None:
+        """What the thread that has read a request does next."""
+        assert self.desk is not None
+        desk, self.desk = self.desk, None
+        desk.drive(self.server.deliver)
+
+    def receive(self) -> Frame:
         received = self.engine.receive()
         assert received is not None
         return received
+
+    def answer(self, number: int, texts: list[str]) -> Frame:
+        self.embed(number, texts)
+        self.work()
+        return self.receive()
 
 
 @pytest.fixture
@@ -75,7 +89,7 @@ def bench() -> Iterator[Bench]:
 
 
 def test_vectors_come_back_as_raw_floats_with_what_is_to_be_told(bench: Bench) -> None:
-    answer = bench.answer(bench.embed(5, ["a", "b"]))
+    answer = bench.answer(5, ["a", "b"])
     assert answer.header == {
         "kind": "vectors",
         "id": 5,
@@ -90,42 +104,42 @@ def test_vectors_come_back_as_raw_floats_with_what_is_to_be_told(bench: Bench) -
 
 
 def test_no_texts_make_no_rows(bench: Bench) -> None:
-    answer = bench.answer(bench.embed(1, []))
+    answer = bench.answer(1, [])
     assert (answer.header["rows"], answer.header["dimension"], len(answer.payload)) == (0, 2, 0)
 
 
 def test_a_request_that_is_cancelled_while_it_waits_is_not_computed(bench: Bench) -> None:
-    frame = bench.embed(1, ["a"])
-    bench.server.route(Frame({"kind": "cancel", "id": 1}))
-    assert bench.answer(frame).header["error"]["type"] == "Cancelled"
+    bench.embed(1, ["a"])
+    bench.cancel(1)
+    bench.work()
+    assert bench.receive().header["error"]["type"] == "Cancelled"
     assert bench.encoder.encoded == []
 
 
 def test_a_request_that_is_cancelled_while_it_runs_stops_between_batches(bench: Bench) -> None:
-    frame = bench.embed(1, ["a", "b", "c"])
-
     def cancel_at_b(text: str) -> None:
         if text == "b":
-            bench.server.route(Frame({"kind": "cancel", "id": 1}))
+            bench.cancel(1)
 
     bench.encoder.before = cancel_at_b
-    assert bench.answer(frame).header["error"]["type"] == "Cancelled"
+    assert bench.answer(1, ["a", "b", "c"]).header["error"]["type"] == "Cancelled"
     assert bench.encoder.encoded == ["a"]
 
 
 def test_a_cancelled_request_does_not_touch_the_next_one(bench: Bench) -> None:
-    first, second = bench.embed(1, ["a"]), bench.embed(2, ["b"])
-    bench.server.route(Frame({"kind": "cancel", "id": 1}))
-    assert bench.answer(first).kind == "error"
-    assert bench.answer(second).kind == "vectors"
+    bench.embed(1, ["a"])
+    bench.embed(2, ["b"])
+    bench.cancel(1)
+    bench.work()
+    assert bench.receive().kind == "error"
+    assert bench.receive().kind == "vectors"
+    assert bench.encoder.encoded == ["b"]
 
 
 def test_a_ping_is_answered_while_requests_wait(bench: Bench) -> None:
     bench.embed(1, ["a"])
     bench.server.route(Frame({"kind": "ping", "id": 2}))
-    answer = bench.engine.receive()
-    assert answer is not None
-    assert answer.header == {"kind": "pong", "id": 2}
+    assert bench.receive().header == {"kind": "pong", "id": 2}
 
 
 def test_an_error_costs_its_request_and_not_the_worker(bench: Bench) -> None:
@@ -133,29 +147,62 @@ def test_an_error_costs_its_request_and_not_the_worker(bench: Bench) -> None:
         raise InvalidTextError("Text 0 is bad", index=0) if text == "ours" else KeyError(text)
 
     bench.encoder.before = fail
-    assert bench.answer(bench.embed(1, ["ours"])).header["error"]["index"] == 0
-    assert bench.answer(bench.embed(2, ["theirs"])).header["error"]["why"] == "KeyError: 'theirs'"
+    assert bench.answer(1, ["ours"]).header["error"]["index"] == 0
+    assert bench.answer(2, ["theirs"]).header["error"]["why"] == "KeyError: 'theirs'"
     bench.encoder.before = lambda text: None
-    assert bench.answer(bench.embed(3, ["a"])).kind == "vectors"
+    assert bench.answer(3, ["a"]).kind == "vectors"
 
 
-def test_requests_stand_side_by_side_before_an_encoder_that_shares_batches(bench: Bench) -> None:
-    together = threading.Barrier(2, timeout=30)
-    bench.encoder.concurrent = True
+def test_a_request_that_cannot_even_be_read_is_refused_and_not_the_worker(bench: Bench) -> None:
+    header = {"kind": "embed", "id": 1, "count": 2, "batch_size": None, "normalize": True}
+    assert bench.server.route(Frame(header, pack_texts(["only one"]))) is None
+    assert "the payload" in bench.receive().header["error"]["why"]
+    assert bench.answer(2, ["a"]).kind == "vectors"
 
-    def wait_for_the_other(_: str) -> None:
-        together.wait()
 
-    bench.encoder.before = wait_for_the_other
-    bench.server.open_lanes(cast(Any, SimpleNamespace(encoder=bench.encoder)))
+def test_who_reads_a_request_while_another_thread_works_goes_on_reading(bench: Bench) -> None:
     bench.embed(1, ["a"])
+    working, bench.desk = bench.desk, None
     bench.embed(2, ["b"])
-    answers = [bench.engine.receive(), bench.engine.receive()]
-    assert {answer.id for answer in answers if answer} == {1, 2}
-    assert {answer.kind for answer in answers if answer} == {"vectors"}
+    assert bench.desk is None
+    bench.desk = working
+    bench.work()  # both, one after the other
+    assert [bench.receive().id, bench.receive().id] == [1, 2]
 
 
-def test_an_encoder_for_one_thread_gets_no_lanes(bench: Bench) -> None:
-    before = threading.active_count()
-    bench.server.open_lanes(cast(Any, SimpleNamespace(encoder=bench.encoder)))
-    assert threading.active_count() == before
+def test_a_request_during_the_load_is_refused() -> None:
+    ours, theirs = (Channel(end) for end in socket.socketpair())
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        header = {"kind": "embed", "id": 1, "count": 0, "batch_size": None, "normalize": True}
+        assert WorkerServer(theirs).route(Frame(header, b"")) is None
+        answer = ours.receive()
+        assert answer is not None and answer.header["error"]["type"] == "BackendNotLoadedError"
+
+
+class Sharing:
+    """An encoder that is a desk itself: all that was submitted is answered together."""
+
+    def __init__(self) -> None:
+        self.submitted: list[int] = []
+
+    def submit(self, key: int, texts: Sequence[str], **_: object) -> bool:
+        self.submitted.append(key)
+        return len(self.submitted) == 1
+
+    def drive(self, deliver: Callable[[list[Answer]], None]) -> None:
+        row = np.zeros((1, 2), np.float32)
+        deliver([(key, Encoded(row, np.ones(1, np.int32), ())) for key in self.submitted])
+
+
+def test_an_encoder_that_shares_its_batches_gets_the_requests_at_once(bench: Bench) -> None:
+    sharing = Sharing()
+    bench.server.open(cast(Any, SimpleNamespace(encoder=sharing)))
+    for number in range(1, 1001):  # more answers than one `sendmsg` takes buffers
+        bench.embed(number, ["a"])
+    assert sharing.submitted == list(range(1, 1001))
+    sender = threading.Thread(target=bench.work)
+    sender.start()
+    answers = [bench.receive() for _ in sharing.submitted]
+    sender.join()
+    assert [answer.id for answer in answers] == sharing.submitted
+    assert {(answer.kind, len(answer.payload)) for answer in answers} == {("vectors", 8)}
