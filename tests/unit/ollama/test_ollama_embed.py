@@ -18,6 +18,7 @@ from embedctl.errors import (
     BackendNotLoadedError,
     BackendTimeoutError,
     BackendUnavailableError,
+    Cancelled,
     InvalidTextError,
     ModelMissingError,
 )
@@ -156,6 +157,84 @@ def test_when_every_text_fails_for_an_unknown_reason_the_request_fails(backend_a
         with pytest.raises(BackendError) as caught:
             backend.embed(EmbedRequest(TEXTS))
     assert "has terminated" in caught.value.why
+
+
+def test_a_server_that_breaks_in_the_middle_is_not_asked_about_every_text(backend_at: MakeBackend) -> None:
+    journal = Journal()
+    texts = [f"text number {number}" for number in range(256)]
+
+    def intercept(path: str, body: Mapping[str, Any], proceed: Callable[[], faults.Reply]) -> faults.Reply:
+        if (path == "/api/embed" and texts[100] in body["input"]) or len(journal.bodies("/api/embed")) > 12:
+            return faults.Reply(500, {"error": "llama runner process has terminated"})
+        return proceed()
+
+    with running_ollama(intercept, journal=journal) as (server, _):
+        backend = loaded(backend_at, server.host)
+        journal.requests.clear()
+        with pytest.raises(BackendError, match="failed while embedding"):
+            backend.embed(EmbedRequest(texts))
+    assert len(journal.bodies("/api/embed")) < 50
+
+
+def test_a_bad_text_in_each_of_many_batches_costs_a_bounded_number_of_requests(
+    backend_at: MakeBackend,
+) -> None:
+    journal = Journal()
+    texts = [f"text number {number}" for number in range(320)]
+    bad = set(texts[7::32])
+
+    def intercept(path: str, body: Mapping[str, Any], proceed: Callable[[], faults.Reply]) -> faults.Reply:
+        if path == "/api/embed" and bad & set(body["input"]):
+            return faults.Reply(500, {"error": "failed to encode response: json: unsupported value: NaN"})
+        return proceed()
+
+    with running_ollama(intercept, journal=journal) as (server, _):
+        backend = loaded(backend_at, server.host)
+        journal.requests.clear()
+        result = backend.embed(EmbedRequest(texts, batch_size=32))
+    assert [failure.index for failure in result.failures] == list(range(7, 320, 32))
+    assert np.isnan(result.vectors[7::32]).all()
+    good = [row for row in range(320) if row % 32 != 7]
+    np.testing.assert_allclose(result.vectors[good], [unit(texts[row]) for row in good], atol=1e-6)
+    assert len(journal.bodies("/api/embed")) == 10 * (1 + 2 * 5)  # a batch of 32 is halved five times
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_runner_that_is_stuck_at_loading_fails_the_request_at_once(
+    status: int, backend_at: MakeBackend
+) -> None:
+    journal = Journal()
+    stuck = threading.Event()
+
+    def intercept(path: str, body: Mapping[str, Any], proceed: Callable[[], faults.Reply]) -> faults.Reply:
+        if stuck.is_set() and path == "/api/embed" and body["input"]:
+            return faults.Reply(status, {"error": "llm server loading model"})
+        return proceed()
+
+    with running_ollama(intercept, journal=journal) as (server, _):
+        backend = loaded(backend_at, server.host)
+        journal.requests.clear()
+        stuck.set()
+        with pytest.raises(BackendTimeoutError, match="still loading"):
+            backend.embed(EmbedRequest(TEXTS))
+    assert len(journal.bodies("/api/embed")) == 1
+
+
+def test_a_request_that_nobody_wants_any_more_sends_no_further_batch(backend_at: MakeBackend) -> None:
+    journal = Journal()
+    cancel = CancelToken()
+
+    def intercept(path: str, body: Mapping[str, Any], proceed: Callable[[], faults.Reply]) -> faults.Reply:
+        if path == "/api/embed" and TEXTS[2] in body["input"]:
+            cancel.cancel()
+        return proceed()
+
+    with running_ollama(intercept, journal=journal) as (server, _):
+        backend = loaded(backend_at, server.host)
+        journal.requests.clear()
+        with pytest.raises(Cancelled):
+            backend.embed(EmbedRequest(TEXTS, batch_size=2, cancel=cancel))
+    assert len(journal.bodies("/api/embed")) == 2
 
 
 def test_a_text_that_is_no_string_is_named_before_anything_is_sent(backend_at: MakeBackend) -> None:

@@ -32,7 +32,7 @@ from embedctl.errors import (
     EmbedctlError,
     ModelMissingError,
 )
-from embedctl.progress import Progress
+from embedctl.progress import CancelToken, Progress
 from embedctl.records import CanaryReport
 
 
@@ -88,15 +88,19 @@ class ModelApi:
         dimension: int | None,
         max_tokens: int | None,
         connection: Connection | None = None,
+        cancel: CancelToken | None = None,
     ) -> Outcome:
         """Embed texts in order within `seconds`; see `embed_texts`.
 
         Raises:
             BackendError: The whole request failed.
+            Cancelled: `cancel` was set; what the server works on at that moment it still finishes.
         """
         started, count = time.monotonic(), len(texts)
 
         def post(texts: Sequence[str], *, truncate: bool) -> Answer:
+            if cancel is not None:
+                cancel.raise_if_cancelled()
             left = seconds - (time.monotonic() - started)
             if left <= 0:
                 raise BackendTimeoutError(

@@ -237,11 +237,12 @@ class OllamaBackend:
         try:
             outcome = api.embed(
                 request.texts,
-                seconds=request.timeout or self._settings.request_timeout_s,
+                seconds=self._settings.request_timeout_s if request.timeout is None else request.timeout,
                 batch_size=request.batch_size or BATCH_SIZE,
                 normalize=request.normalize,
                 dimension=dimension,
                 max_tokens=view.max_tokens(self._settings),
+                cancel=request.cancel,
             )
         except ModelMissingError as error:
             self._model_gone(error)
@@ -254,6 +255,7 @@ class OllamaBackend:
             failures=tuple(outcome.failures),
             seconds=time.monotonic() - started,
             notes=tuple(outcome.notes),
+            rescaled=tuple(outcome.rescaled),
         )
 
     def unload(self) -> None:

@@ -34,6 +34,8 @@ NORM_TOLERANCE = 1e-3
 """How far from 1 a norm may lie: float32 sums over 1,024 components stay within 1e-6, fp16 within 1e-3."""
 ALONE_COSINE = 0.999
 """A text embedded alone and in a list must agree at least so far."""
+GIVE_UP_AFTER = 8
+"""Texts in a row that fail for no reason of their own: the server is at fault, and asking goes no further."""
 _SILENT_CUT = 2048
 """llama-server's default batch: the count at which texts were seen to be cut silently (ollama#14259)."""
 
@@ -63,10 +65,13 @@ class Outcome:
     """Shape (n, dimension); (n, 0) until the first answer; rows without a vector are NaN."""
     tokens: int | None = 0
     truncated: list[int] = field(default_factory=list)
+    rescaled: list[int] = field(default_factory=list)
     failures: list[TextFailure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     server_error: BackendError | None = None
     """The first failure that may be the server's as well as a text's."""
+    suspects: int = 0
+    """Texts in a row that failed so, none of the others getting through meanwhile."""
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -133,7 +138,7 @@ def embed_texts(
     (if known) is the width of the rows when no text got a vector.
 
     Raises:
-        BackendError: The whole request failed.
+        BackendError: The whole request failed, or `GIVE_UP_AFTER` texts in a row for no reason of their own.
     """
     outcome = Outcome(np.empty((len(texts), 0), dtype=np.float32))
     for start in range(0, len(texts), batch_size):
@@ -149,6 +154,7 @@ def embed_texts(
         limit = f"{max_tokens:,} tokens" if max_tokens else "its length limit"
         outcome.note(f"{len(outcome.truncated)} of {len(texts)} texts were cut by Ollama at {limit}")
     outcome.truncated.sort()
+    outcome.rescaled.sort()
     outcome.failures.sort(key=lambda failure: failure.index)
     return outcome
 
@@ -171,6 +177,9 @@ def _embed_some(indices: list[int], texts: Sequence[str], post: Post, outcome: O
         if refused.fault is not TextFault.TOO_LONG:
             if refused.fault is TextFault.OTHER:
                 outcome.server_error = outcome.server_error or refused.error
+                outcome.suspects += 1
+                if outcome.suspects >= GIVE_UP_AFTER:
+                    raise refused.error from refused
             outcome.fail(indices[0], _what(refused))
             return
         try:
@@ -184,6 +193,7 @@ def _embed_some(indices: list[int], texts: Sequence[str], post: Post, outcome: O
 
 def _take(answer: Answer, indices: list[int], some: Sequence[str], outcome: Outcome) -> None:
     rows = answer.vectors
+    outcome.suspects = 0
     if outcome.vectors.shape[1] == 0:
         outcome.vectors = np.full((len(outcome.vectors), rows.shape[1]), np.nan, dtype=np.float32)
     elif outcome.vectors.shape[1] != rows.shape[1]:
@@ -199,7 +209,9 @@ def _take(answer: Answer, indices: list[int], some: Sequence[str], outcome: Outc
         elif norm == 0:
             outcome.fail(indices[row], "Ollama answered a vector of zeros for this text")
     good = np.isfinite(norms) & (norms > 0)
-    if (np.abs(norms[good] - 1) > NORM_TOLERANCE).any():
+    off = good & ~(np.abs(norms - 1) <= NORM_TOLERANCE)
+    if off.any():
+        outcome.rescaled.extend(np.asarray(indices)[off].tolist())
         outcome.note("Ollama's vectors were not of unit norm and were normalised here")
         rows = (rows / np.where(good, norms, 1)[:, None]).astype(np.float32)
     outcome.vectors[np.asarray(indices)[good]] = rows[good]

@@ -34,6 +34,9 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
+_LOADING = re.compile(r"loading model|model is (still )?loading|server loading", re.IGNORECASE)
+
+
 class TextFault(Enum):
     """Why a server refuses a request because of one of its texts."""
 
@@ -137,6 +140,12 @@ class Translator:
                 why=said,
                 remedy="unload other models (`ollama ps`), or lower ollama.num_ctx and ollama.num_batch",
             )
+        if _LOADING.search(said):
+            return BackendTimeoutError(
+                f"Ollama's runner says that it is still loading, while {doing}",
+                why=said,
+                remedy=f"try again in a moment; if it stays so, `ollama stop {self.tag}` ends that runner",
+            )
         if error.status_code == 503:
             return BackendUnavailableError(
                 "Ollama is too busy to take the request", why=said, remedy="try again in a moment"
@@ -154,7 +163,7 @@ def text_fault(error: Exception) -> TextFault | None:
     if not isinstance(error, ResponseError) or error.status_code not in (400, 500):
         return None
     said = str(error.error)
-    if _OUT_OF_MEMORY.search(said):
+    if _OUT_OF_MEMORY.search(said) or _LOADING.search(said):
         return None
     if _NOT_FINITE.search(said):
         return TextFault.NOT_FINITE

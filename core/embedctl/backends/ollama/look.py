@@ -88,6 +88,7 @@ def details_of(shown: ShowResponse) -> Details:
         value: Any = info.get(f"{architecture}.{key}")
         return value if isinstance(value, int) else None
 
+    pooling = number("pooling_type")
     blobs = re.findall(r"^FROM\s+(\S+)", shown.modelfile or "", re.MULTILINE)
     return Details(
         blob=blobs[0] if blobs else None,
@@ -96,7 +97,7 @@ def details_of(shown: ShowResponse) -> Details:
         dimension=number("embedding_length"),
         feed_forward=number("feed_forward_length"),
         heads=number("attention.head_count"),
-        pooling=_POOLING.get(number("pooling_type") or -1),
+        pooling=None if pooling is None else _POOLING.get(pooling),
     )
 
 
