@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # numpy costs start-up time and these are annotations only
@@ -70,17 +71,25 @@ class Fingerprint:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def digest(self) -> str:
+    def digest(self) -> str | None:
         """Twelve hex digits over what decides a vector: equal digests may share one index.
 
-        The backend counts in, since two backends give the same weights' vectors with small differences; the
-        machine, the driver and the versions do not.
+        None until the backend has been loaded once: before, what it will compute in is not settled. The
+        backend counts in, since two backends give the same weights' vectors with small differences. Versions,
+        device, kernel and machine do not: they differ by rounding, and an index outlives an update.
         """
+        if self.dimension is None:
+            return None
         parts = (
             self.backend, self.model, self.revision, self.dtype, self.pooling, self.normalized,
             self.max_tokens, self.dimension,
         )  # fmt: skip
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+        return _digest(parts)
+
+
+@cache  # asked twice of every request, and there are as many as backends were loaded differently
+def _digest(parts: tuple[object, ...]) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 # Backends -----------------------------------------------------------------------------------------------

@@ -203,7 +203,22 @@ def test_a_load_tells_its_states_and_what_was_loaded(stage: Stage) -> None:
     assert status.ready_since == 1_000.0
     assert "failed the canary" in status.notes[0]
     fingerprint = stage.backend.fingerprint()
-    assert (fingerprint.torch, fingerprint.pooling, fingerprint.revision) == ("2.15", "cls", "abc")
+    assert (fingerprint.torch, fingerprint.pooling) == ("2.15", "cls")
+
+
+def test_the_fingerprint_names_the_commit_that_was_loaded_and_not_the_branch_that_was_asked_for(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """The branch `abc` may stand for another commit by now."""
+    assert (stage.backend.fingerprint().revision, stage.backend.fingerprint().digest) == (None, None)
+    digests = []
+    for commit in ("a" * 40, "a" * 40, "b" * 40):
+        stage.folder = tmp_path / commit
+        stage.load()
+        assert stage.backend.fingerprint().revision == stage.status.revision == commit
+        digests.append(stage.backend.fingerprint().digest)
+        stage.backend.unload()
+    assert digests[0] is not None and digests[0] == digests[1] != digests[2]
 
 
 def test_refresh_asks_the_worker_what_it_holds(stage: Stage) -> None:

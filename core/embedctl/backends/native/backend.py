@@ -90,6 +90,9 @@ class NativeBackend:
         self._lock = threading.Lock()
         """Guards the fields below, for moments only."""
         self._known = Known()
+        self._told: tuple[Known, int | None, BackendStatus] | None = None
+        self._printed: tuple[WorkerReady | None, Fingerprint] | None = None
+        """The last status and fingerprint, each with what it was made of."""
         self._client: WorkerClient | None = None
         self._memory_asked = 0.0
         self._closed = False
@@ -103,14 +106,20 @@ class NativeBackend:
     def status(self) -> BackendStatus:
         with self._lock:
             known, pid = self._known, self._pid()
-        return status_of(known, self._model, pids_of(pid, known.memory))
+            told = self._told
+        if told is None or told[0] is not known or told[1] != pid:  # every request looks at the state
+            told = self._told = (known, pid, status_of(known, self._model, pids_of(pid, known.memory)))
+        return told[2]
 
     def pids(self) -> frozenset[int]:
         with self._lock:
             return pids_of(self._pid(), self._known.memory)
 
     def fingerprint(self) -> Fingerprint:
-        return fingerprint_of(self._known.ready, self._model, self._settings)
+        known, printed = self._known, self._printed
+        if printed is None or printed[0] is not known.ready:
+            printed = self._printed = (known.ready, fingerprint_of(known, self._model, self._settings))
+        return printed[1]
 
     def refresh(self) -> BackendStatus:
         with self._lock:
@@ -245,7 +254,7 @@ class NativeBackend:
         self._enter(BackendState.LOADING, "the worker is loading the model")
         try:
             ready = client.start(progress, cancel, timeout=self._settings.load_timeout_s)
-            self._serve(client, ready)
+            self._serve(client, ready, folder)
         except EmbedctlError as error:
             self._let_go()
             if isinstance(error, Cancelled):
@@ -255,7 +264,7 @@ class NativeBackend:
             raise
         return LoadReport(NAME, time.perf_counter() - started, ready.canary, ready.notes)
 
-    def _serve(self, client: WorkerClient, ready: WorkerReady) -> None:
+    def _serve(self, client: WorkerClient, ready: WorkerReady, folder: Path) -> None:
         with self._lock:
             if not client.alive:  # its end was not an accident of a serving worker: `_worker_ended` left it
                 raise WorkerCrashedError(
@@ -263,14 +272,18 @@ class NativeBackend:
                     remedy="look at its log; then try again",
                 )
             self._known = Known(
-                BackendState.READY, ready=ready, ready_since=self._clock(), memory=ready.memory
+                BackendState.READY,
+                ready=ready,
+                folder=folder,
+                ready_since=self._clock(),
+                memory=ready.memory,
             )
         self._tell()
 
     def _let_go(self) -> None:
         with self._lock:
             self._client = None
-            self._known = replace(self._known, ready=None, ready_since=None, memory=None)
+            self._known = replace(self._known, ready=None, folder=None, ready_since=None, memory=None)
 
     # The worker's end, and its restart
 

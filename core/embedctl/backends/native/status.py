@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from embedctl.settings import ModelSettings, NativeSettings
 
 NAME = "native"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Known:
     detail: str = ""
     remedy: str = ""
     ready: WorkerReady | None = None
+    folder: Path | None = None
+    """What the worker has loaded."""
     ready_since: float | None = None
     memory: WorkerMemory | None = None
 
@@ -43,7 +47,7 @@ def status_of(known: Known, model: ModelSettings, pids: frozenset[int]) -> Backe
         detail=known.detail,
         remedy=known.remedy,
         model=model.repo,
-        revision=_revision(model),
+        revision=_revision(model, known.folder),
         version=_version(ready),
         device=_device(ready),
         dtype=ready.dtype if ready else None,
@@ -58,13 +62,14 @@ def status_of(known: Known, model: ModelSettings, pids: frozenset[int]) -> Backe
     )
 
 
-def fingerprint_of(ready: WorkerReady | None, model: ModelSettings, settings: NativeSettings) -> Fingerprint:
+def fingerprint_of(known: Known, model: ModelSettings, settings: NativeSettings) -> Fingerprint:
     """Driver and machine are the engine's to add: the worker knows neither."""
+    ready = known.ready
     return Fingerprint(
         backend=NAME,
         backend_version=_version(ready),
         model=model.repo,
-        revision=_revision(model),
+        revision=_revision(model, known.folder),
         dtype=ready.dtype if ready else None,
         pooling=ready.pooling if ready else None,
         normalized=True,
@@ -101,6 +106,12 @@ def _version(ready: WorkerReady | None) -> str | None:
     return f"sentence-transformers {ready.versions['sentence-transformers']}, torch {ready.versions['torch']}"
 
 
-def _revision(model: ModelSettings) -> str | None:
-    """None for a folder, which has no revision whatever the setting says."""
-    return None if Path(model.repo).is_dir() else model.revision
+def _revision(model: ModelSettings, loaded: Path | None) -> str | None:
+    """The commit: of the folder that was loaded, which bears its name, else of a setting that is one.
+
+    A branch is none: what it stands for changes. A folder of the user's has no revision at all.
+    """
+    if Path(model.repo).expanduser().is_dir():
+        return None
+    name = model.revision if loaded is None else loaded.name
+    return name if _COMMIT.fullmatch(name) else None
