@@ -14,7 +14,7 @@ from embedctl.engine.parts import Parts
 from embedctl.events import EventBus
 from embedctl.paths import Paths
 from embedctl.progress import CancelToken, Progress
-from embedctl.records import GpuInfo, Machine, Provenance
+from embedctl.records import GpuInfo, Machine, ModelStatus, Provenance
 from embedctl.settings import Settings
 from embedctl.store import Store
 from embedctl.telemetry.probe import Owners, Readings
@@ -55,6 +55,14 @@ class ScriptedProbe:
 class NoModel:
     """A hub without a model: the scripted backends need none."""
 
+    def __init__(self) -> None:
+        self.place: Path | None = None
+        """Where its files are said to lie; a test may name a folder."""
+
+    def status(self, *, online: bool) -> ModelStatus:
+        where = str(self.place) if self.place else None
+        return ModelStatus("scripted/model", None, (), where, None, where is not None, False)
+
     def folder(self) -> None:
         return None
 
@@ -69,6 +77,7 @@ class Rig:
     ollama: FakeBackend
     probe: ScriptedProbe
     bus: EventBus
+    hub: NoModel
 
 
 @contextmanager
@@ -80,7 +89,7 @@ def rig(folder: Path, settings: Settings | None = None, **options: Any) -> Itera
     native, ollama = FakeBackend("native"), FakeBackend("ollama")
     backends = {"native": native, "ollama": ollama}
     probe = ScriptedProbe(backends)
-    bus = EventBus()
+    bus, hub = EventBus(), NoModel()
     paths = Paths.in_folder(folder)
     store = Store.open(paths.database, retention=settings.history)
 
@@ -92,12 +101,12 @@ def rig(folder: Path, settings: Settings | None = None, **options: Any) -> Itera
         store=store,
         journal=Journal(store, bus),
         probe=probe,
-        hub=cast(Any, NoModel()),
+        hub=cast(Any, hub),
         backends=backends,
         pull=no_pull,
     )
     engine = Engine(settings, paths, parts, **options)
     try:
-        yield Rig(engine, native, ollama, probe, bus)
+        yield Rig(engine, native, ollama, probe, bus, hub)
     finally:
         engine.close()

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from embedctl.backends.base import EmbedRequest
-from embedctl.errors import BackendError, BackendNotLoadedError
+from embedctl.errors import BackendError, BackendNotLoadedError, Cancelled
 from embedctl.progress import CancelToken, Progress
 from embedctl.records import (
     BackendState,
@@ -20,6 +20,7 @@ from embedctl.records import (
     Fingerprint,
     LoadReport,
     Preflight,
+    TextFailure,
 )
 
 DIMENSION = 16
@@ -46,7 +47,14 @@ class FakeBackend:
         self.unload_error: BackendError | None = None
         self.on_load: Callable[[CancelToken], None] = lambda cancel: None
         self.gate: threading.Event | None = None
-        """Embeds wait for it, if there is one."""
+        """Embeds wait for it, if there is one; a request that is taken back does not wait any longer."""
+        self.failing: dict[str, str] = {}
+        """Texts that get no vector, and why."""
+        self.cut: set[str] = set()
+        """Texts that are reported as cut."""
+        self.dtype = "float32"
+        self.taken_back = 0
+        """Requests that ended because nobody wanted their answer any more."""
         self.calls: list[str] = []
         self.embedded = 0
         self._lock = threading.Lock()
@@ -77,13 +85,18 @@ class FakeBackend:
         if self._status.state is not BackendState.READY:
             raise BackendNotLoadedError(f"{self.name} is not loaded")
         if self.gate is not None:
-            assert self.gate.wait(30)
+            self._wait(self.gate, request.cancel)
         if self.embed_error:
             raise self.embed_error
         with self._lock:
             self.embedded += len(request.texts)
         vectors = np.stack([vector_of(text, self.twist) for text in request.texts])
-        return EmbedResult(vectors, self.name, len(request.texts), (), (), 0.001)
+        failures = tuple(
+            TextFailure(i, self.failing[text]) for i, text in enumerate(request.texts) if text in self.failing
+        )
+        vectors[[failure.index for failure in failures]] = np.nan
+        cut = tuple(i for i, text in enumerate(request.texts) if text in self.cut)
+        return EmbedResult(vectors, self.name, len(request.texts), cut, failures, 0.001)
 
     def unload(self) -> None:
         self.calls.append("unload")
@@ -100,7 +113,7 @@ class FakeBackend:
             "1.0",
             "tiny",
             None,
-            "float32",
+            self.dtype,
             "mean",
             True,
             256,
@@ -114,3 +127,15 @@ class FakeBackend:
 
     def close(self) -> None:
         self.calls.append("close")
+
+    def _wait(self, gate: threading.Event, cancel: CancelToken | None) -> None:
+        ended = threading.Event()
+        waiting = threading.Thread(target=lambda: (gate.wait(30), ended.set()), daemon=True)
+        waiting.start()
+        if cancel is not None:
+            cancel.on_cancel(ended.set)
+        assert ended.wait(30)
+        if cancel is not None and cancel.cancelled:
+            with self._lock:
+                self.taken_back += 1
+            raise Cancelled
