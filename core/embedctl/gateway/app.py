@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 import embedctl
 from embedctl.engine.facade import EngineFacade
+from embedctl.errors import HubError
 from embedctl.gateway.calls import Calls
 from embedctl.gateway.embedding import BACKEND_HEADER, FINGERPRINT_HEADER, TRUNCATED_HEADER, Embedder
 from embedctl.gateway.guard import Guard
@@ -38,7 +39,7 @@ class GatewayApp:
         self.calls = Calls(settings)
         self.metrics = GatewayMetrics(engine, self.calls.admission)
         names = ModelNames(engine.settings.model, settings)
-        tokens = TokenIds(lambda: engine.model(online=False).folder)
+        tokens = TokenIds(lambda: _model_folder(engine))
         embedder = Embedder(engine, settings, tokens, self.metrics)
         self._description = describe(names, settings, keyed=bool(keys))
         routes = [
@@ -73,6 +74,13 @@ class GatewayApp:
 
     async def _root(self, request: Request) -> Response:
         return json_response({"name": "embedctl", "version": embedctl.__version__, "api": "/openapi.json"})
+
+
+def _model_folder(engine: EngineFacade) -> str | None:
+    try:
+        return engine.model(online=False).folder
+    except HubError:  # nothing of the model is on this disk
+        return None
 
 
 async def _no_such_path(request: Request, error: Exception) -> Response:

@@ -1,17 +1,16 @@
-"""From the texts of a request to its vectors; a worker that dies costs a second try, not the request."""
+"""From the texts of a request to its vectors, and whose they are."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 
 from embedctl.engine.facade import EngineFacade
-from embedctl.errors import BackendTimeoutError, WorkerCrashedError
 from embedctl.gateway.calls import Call
 from embedctl.gateway.inputs import Inputs, TokenIds
 from embedctl.gateway.metrics import GatewayMetrics
@@ -72,7 +71,8 @@ class Embedder:
 
         def do(until: float, cancel: CancelToken) -> tuple[EmbedResult, bytes]:
             texts = self._tokens.texts(inputs, self._most_tokens)
-            result = self._ask(texts, backend, until, cancel)
+            left = max(0.0, until - time.monotonic())
+            result = self._engine.embed(texts, backend=backend, timeout=left, cancel=cancel)
             if demanded is not None:
                 _check_fingerprint(result, demanded)
             return result, render(result)
@@ -88,21 +88,6 @@ class Embedder:
             shown = ",".join(map(str, result.truncated[:_INDICES_SHOWN]))
             headers[TRUNCATED_HEADER] = shown + (",…" if len(result.truncated) > _INDICES_SHOWN else "")
         return Answer(body, headers)
-
-    def _ask(
-        self, texts: Sequence[str], backend: BackendName | None, until: float, cancel: CancelToken
-    ) -> EmbedResult:
-        for last in (False, True):
-            left = until - time.monotonic()
-            if left <= 0:
-                break
-            try:
-                return self._engine.embed(texts, backend=backend, timeout=left, cancel=cancel)
-            except WorkerCrashedError:
-                if last or cancel.cancelled:
-                    raise
-                self._metrics.retried.inc()
-        raise BackendTimeoutError("The deadline passed before the backend could be asked")
 
     def _backend_for(self, backend: BackendName | None, demanded: str | None) -> BackendName | None:
         """While a trial shares requests between two backends, a demanded fingerprint names the one."""

@@ -58,11 +58,6 @@ class GatewayMetrics:
         self._refused = Counter(
             "embedctl_rejected", "Requests refused or failed, by reason.", ["reason"], registry=self._registry
         )
-        self.retried = Counter(
-            "embedctl_retries",
-            "Requests asked again because the worker ended under them.",
-            registry=self._registry,
-        )
         self.abandoned = Counter(
             "embedctl_abandoned", "Requests whose client went away.", registry=self._registry
         )

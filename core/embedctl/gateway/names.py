@@ -34,7 +34,7 @@ class ModelNames:
         self.names = tuple(dict.fromkeys([*names, *settings.model_names]))
         self.pinned = tuple(f"{backend}:{self.names[0]}" for backend in BACKENDS)
         """One name for each backend, to be listed."""
-        self._any = settings.any_model
+        self.any_model = settings.any_model
         self._known = {name.casefold() for name in self.names}
 
     def target(self, model: object) -> Target:
@@ -64,4 +64,4 @@ class ModelNames:
         return Target(model, None) if self._means_ours(model) else None
 
     def _means_ours(self, name: str) -> bool:
-        return self._any or name.casefold().removesuffix(":latest") in self._known
+        return self.any_model or name.casefold().removesuffix(":latest") in self._known

@@ -112,7 +112,7 @@ def _openai_paths(names: ModelNames, settings: GatewaySettings) -> dict[str, Any
                         "name": "name",
                         "in": "path",
                         "required": True,
-                        "schema": {**_model(names), "minLength": 1},
+                        "schema": _model(names),
                     }
                 ],
             )
@@ -253,7 +253,7 @@ def _response(description: str, schema: str) -> dict[str, Any]:
 
 
 def _model(names: ModelNames) -> Schema:
-    return {"type": "string", "examples": [*names.names, *names.pinned]}
+    return {"type": "string", "minLength": 1} if names.any_model else {"enum": [*names.names, *names.pinned]}
 
 
 def _object(properties: Mapping[str, Schema], *, required: Sequence[str] = ()) -> Schema:
