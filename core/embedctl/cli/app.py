@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import typer
 import embedctl
 from embedctl.cli.output import emit, say, say_error
 from embedctl.errors import Cancelled, EmbedctlError
+from embedctl.events import ConnectionChanged, Message
+from embedctl.paths import Paths
 
 if TYPE_CHECKING:
     from embedctl.engine.facade import EngineFacade
@@ -38,9 +41,10 @@ class Globals:
 
     demo: bool = False
     debug: bool = False
+    attach: bool = True
 
 
-_globals = Globals()
+globals_ = Globals()
 
 
 def _version(asked: bool) -> None:
@@ -55,13 +59,17 @@ def _frame(
         bool, typer.Option("--demo", help="A simulated GB10 and local servers in a folder of its own.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log to stderr and show tracebacks.")] = False,
+    attach: Annotated[
+        bool, typer.Option("--attach/--no-attach", help="Use the engine of a running service or console.")
+    ] = True,
     version: Annotated[  # noqa: ARG001  # its callback has acted by now
         bool,
         typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    _globals.demo = demo
-    _globals.debug = debug
+    globals_.demo = demo
+    globals_.debug = debug
+    globals_.attach = attach
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
@@ -69,18 +77,45 @@ def _frame(
 
 @contextmanager
 def engine(*, sampling: bool = False, recording: bool = False) -> Iterator[EngineFacade]:
-    """The engine for one command: with figures of the machine (`sampling`), stored or not (`recording`)."""
-    from embedctl.engine.opening import open_engine
+    """The engine for one command: that of a running service or console, else one of its own.
 
-    opened = open_engine(demo=_globals.demo, sampling=sampling, recording=recording)
+    Args:
+        sampling: One of its own reads the figures of the machine.
+        recording: It stores them.
+    """
+    opened = _attached() if globals_.attach else None
+    if opened is None:
+        from embedctl.engine.opening import open_engine
+
+        opened = open_engine(demo=globals_.demo, sampling=sampling, recording=recording)
     try:
         yield opened
     finally:
         opened.close()
 
 
+def _attached() -> EngineFacade | None:
+    from embedctl.control.attach import attach
+
+    found = attach(Paths.find(demo=globals_.demo))
+    if found is not None:
+        found.subscribe(_tell_connection)
+        ignored = [name for name in os.environ if name.startswith("EMBEDCTL_") and "__" in name]
+        if ignored:
+            say(f"{', '.join(sorted(ignored))}: without effect there; --no-attach heeds them")
+    return found
+
+
+def _tell_connection(message: Message) -> None:
+    if isinstance(message, ConnectionChanged):
+        if message.connected:
+            say(f"attached to {message.where}; --no-attach runs an engine of its own")
+        else:
+            say(f"the connection to {message.where} is lost: {message.why}; {message.remedy}")
+
+
 def is_demo() -> bool:
-    return _globals.demo
+    return globals_.demo
 
 
 @contextmanager
@@ -114,10 +149,12 @@ def _run(arguments: Sequence[str]) -> int:
     from embedctl.cli import (  # noqa: F401  # each registers its commands
         backends,
         bench,
+        check,
         config,
         history,
         machine,
         models,
+        service,
     )
 
     try:
@@ -128,12 +165,12 @@ def _run(arguments: Sequence[str]) -> int:
         say(error.what)
         return 130
     except EmbedctlError as error:
-        if _globals.debug:
+        if globals_.debug:
             raise
         say_error(error)
         return error.exit_code
     except Exception as error:
-        if _globals.debug:
+        if globals_.debug:
             raise
         say_error(
             EmbedctlError(

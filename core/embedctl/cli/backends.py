@@ -16,7 +16,7 @@ from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, say
 from embedctl.errors import UsageError
 from embedctl.format import format_bytes, format_duration
-from embedctl.records import EmbedResult, SwitchPlan, SwitchReport
+from embedctl.records import BackendState, EmbedResult, SwitchPlan, SwitchReport
 
 BackendArgument = Annotated[str, typer.Argument(help="native or ollama")]
 
@@ -69,7 +69,10 @@ def embed(
     """Embed texts: one JSON array per line and text, in order; null for a text that failed (exit code 1)."""
     chosen = _texts(texts, file)
     with engine() as opened:
-        follow(opened.load(backend or opened.status().active))
+        now = opened.status()
+        name = backend or now.active
+        if not any(found.name == name and found.state is BackendState.READY for found in now.backends):
+            follow(opened.load(name))
         result = opened.embed(chosen, backend=backend, batch_size=batch_size, normalize=normalize)
     failed = {failure.index for failure in result.failures}
     vectors = [None if i in failed else row for i, row in enumerate(result.vectors.tolist())]

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from embedctl.cli.output import say_error
-from embedctl.errors import UsageError
+from embedctl.errors import ServiceError, UsageError
 
 if TYPE_CHECKING:
+    from embedctl.control.ssh import SshTunnel
     from embedctl.engine.facade import EngineFacade
 
-_CONSOLE_OPTIONS = frozenset({"--demo"})
-"""What may stand on a command line that still opens the console."""
+log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run embedctl and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if set(words) <= _CONSOLE_OPTIONS:
-        return _console(demo="--demo" in words)
+    options = [word for word in words if word != "console"]
+    if len(words) - len(options) <= 1 and set(options) <= {"--demo", "--no-attach"}:
+        # Neither typer nor the engine's parts are imported before the first paint.
+        return open_console(demo="--demo" in options, attach="--no-attach" not in options)
     from embedctl.cli.app import run
 
     return run(words)
 
 
-def _console(*, demo: bool) -> int:
-    # Neither typer nor the engine's parts are imported before the first paint.
+def open_console(*, demo: bool, attach: bool = True, host: str | None = None, there: str = "embedctl") -> int:
+    """Run the console and return its exit code.
+
+    Args:
+        attach: Use the engine of a running service or console; without one, or if false, one of its own.
+        host: Attach to the service of that machine over ssh.
+        there: How embedctl is called on that machine.
+
+    Raises:
+        ServiceError: That machine's service cannot be reached.
+    """
     if not (
         sys.stdin.isatty() and sys.stderr.isatty()
     ):  # keys come from the one, the screen goes to the other
@@ -42,12 +55,47 @@ def _console(*, demo: bool) -> int:
 
     import embedctl_console
 
-    def open_engine() -> EngineFacade:
-        from embedctl.engine.opening import open_engine
+    with ExitStack() as ends:
+        if host is None:
+            return embedctl_console.main(lambda: _engine(ends, demo=demo, attach=attach), demo=demo)
+        from embedctl.control.ssh import SshTunnel
 
-        return open_engine(demo=demo)
+        tunnel = SshTunnel(host, command=there, demo=demo)
+        ends.callback(tunnel.close)
+        tunnel.open()
+        return embedctl_console.main(lambda: _engine_through(tunnel, demo=demo), demo=demo)
 
-    return embedctl_console.main(open_engine, demo=demo)
+
+def _engine(ends: ExitStack, *, demo: bool, attach: bool) -> EngineFacade:
+    """[slow] What runs already, else an engine of the console's own, to which others may attach."""
+    from embedctl.control import attach as attaching
+    from embedctl.paths import Paths
+
+    paths = Paths.find(demo=demo)
+    attached = attaching.attach(paths) if attach else None
+    if attached is not None:
+        return attached
+    from embedctl.control.endpoint import Endpoint
+    from embedctl.control.server import ControlServer
+    from embedctl.engine.opening import open_engine
+
+    engine = open_engine(demo=demo)
+    try:
+        server = ControlServer(engine, Endpoint.claim(paths.socket, "console"), role="console")
+        ends.callback(server.stop)
+        server.start()
+    except ServiceError as error:  # the console does without
+        log.warning("other commands cannot attach to this console: %s", error)
+    return engine
+
+
+def _engine_through(tunnel: SshTunnel, *, demo: bool) -> EngineFacade:
+    from embedctl.control.client import RemoteEngine
+    from embedctl.paths import Paths
+    from embedctl.settings import load_settings
+
+    paths = Paths.find(demo=demo)
+    return RemoteEngine(tunnel.dial, paths, place=tunnel.host, console=load_settings(paths).console)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ from embedctl.records import (
     RunComparison,
     RunSummary,
     Status,
+    Study,
+    StudySummary,
     SwitchPlan,
     Trial,
     TrialReport,
@@ -71,8 +73,9 @@ _JOBS_KEPT: Final = 100
 class RemoteJob:
     """A job over there; fulfils `JobHandle`."""
 
-    def __init__(self, engine: RemoteEngine, update: JobUpdate) -> None:
+    def __init__(self, engine: RemoteEngine, instance: str, update: JobUpdate) -> None:
         self._engine = engine
+        self._instance = instance
         self._update = update
 
     @property
@@ -81,11 +84,11 @@ class RemoteJob:
 
     @property
     def update(self) -> JobUpdate:
-        self._update = self._engine._last_word(self._update)
+        self._update = self._engine._last_word(self._instance, self._update)
         return self._update
 
     def cancel(self) -> None:
-        self._engine._cancel_job(self.id)
+        self._engine._cancel_job(self._instance, self.id)
 
     def wait(self, timeout: float | None = None) -> JobUpdate:
         self._engine._wait_for(lambda: self.update.state is not JobState.RUNNING, timeout)
@@ -119,7 +122,8 @@ class RemoteEngine:
         self._console = console
         self._bus = EventBus()
         self._changed = threading.Condition()
-        self._jobs: dict[int, JobUpdate] = {}
+        self._jobs: dict[tuple[str, int], JobUpdate] = {}
+        """By instance over there and number, for numbers begin again with each instance."""
         self._closing = threading.Event()
         self._subscribed = False
         self._link: Link | None = None
@@ -233,6 +237,12 @@ class RemoteEngine:
     ) -> JobHandle:
         return self._start(EngineFacade.benchmark, backends=backends, preset=preset, title=title)
 
+    def resume_benchmark(self, run_id: int) -> JobHandle:
+        return self._start(EngineFacade.resume_benchmark, run_id)
+
+    def add_run(self, run: Run) -> Run:
+        return self._ask(EngineFacade.add_run, run)
+
     def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
         return self._ask(EngineFacade.runs, limit)
 
@@ -241,6 +251,26 @@ class RemoteEngine:
 
     def compare_runs(self, a: int, b: int) -> RunComparison:
         return self._ask(EngineFacade.compare_runs, a, b)
+
+    # The façade: studies ---
+
+    def check(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        texts: Sequence[str] | None = None,
+        texts_name: str = "own texts",
+    ) -> JobHandle:
+        return self._start(EngineFacade.check, backends=backends, texts=texts, texts_name=texts_name)
+
+    def check_changes(self) -> tuple[str, ...] | None:
+        return self._ask(EngineFacade.check_changes)
+
+    def studies(self, kind: str | None = None, limit: int = 100) -> tuple[StudySummary, ...]:
+        return self._ask(EngineFacade.studies, kind, limit)
+
+    def study(self, study_id: int) -> Study:
+        return self._ask(EngineFacade.study, study_id)
 
     # The façade: history ---
 
@@ -301,9 +331,10 @@ class RemoteEngine:
     def _start(
         self, method: Callable[Concatenate[EngineFacade, P], JobHandle], *args: P.args, **kwargs: P.kwargs
     ) -> JobHandle:
-        update = self._link_now().call(method.__name__, args, dict(kwargs), timeout=_QUICK_S)
-        self._note(update)
-        return RemoteJob(self, update)
+        link = self._link_now()
+        update: JobUpdate = link.call(method.__name__, args, dict(kwargs), timeout=_QUICK_S)
+        self._note(link.hello.instance, update)
+        return RemoteJob(self, link.hello.instance, update)
 
     def _link_now(self) -> Link:
         link = self._link
@@ -321,38 +352,41 @@ class RemoteEngine:
 
     # Jobs ---
 
-    def _note(self, update: JobUpdate) -> None:
+    def _note(self, instance: str, update: JobUpdate) -> None:
         """Keep the last word of a job; the answer to its start may come after the news of its end."""
+        key = instance, update.job_id
         with self._changed:
-            known = self._jobs.get(update.job_id)
+            known = self._jobs.get(key)
             if known is None or known.state is JobState.RUNNING:
-                self._jobs[update.job_id] = update
+                self._jobs[key] = update
             if len(self._jobs) > _JOBS_KEPT:
                 del self._jobs[next(iter(self._jobs))]
             self._changed.notify_all()
 
-    def _last_word(self, known: JobUpdate) -> JobUpdate:
+    def _last_word(self, instance: str, known: JobUpdate) -> JobUpdate:
         with self._changed:
-            return self._jobs.get(known.job_id, known)
+            return self._jobs.get((instance, known.job_id), known)
 
     def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> None:
         with self._changed:
             self._changed.wait_for(condition, timeout)
 
-    def _cancel_job(self, job_id: int) -> None:
-        if (link := self._link) is not None:
+    def _cancel_job(self, instance: str, job_id: int) -> None:
+        if (link := self._link) is not None and link.hello.instance == instance:
             link.send("cancel-job", job_id)
 
-    def _lose_jobs(self, why: str) -> None:
-        """Tell every running job to be out of sight."""
+    def _lose_jobs(self, why: str, *, but: str = "") -> None:
+        """Tell every running job to be out of sight, except those of one instance."""
         failure = Failure(
             "It is not known how this ended", why, "the job may go on over there: `embedctl status` shows it"
         )
         with self._changed:
-            running = [update for update in self._jobs.values() if update.state is JobState.RUNNING]
-        for update in running:
+            jobs = list(self._jobs.items())
+        for (instance, _), update in jobs:
+            if update.state is not JobState.RUNNING or instance == but:
+                continue
             lost = replace(update, state=JobState.FAILED, failure=failure, rate=None, eta=None)
-            self._note(lost)
+            self._note(instance, lost)
             self._bus.publish(JobChanged(lost))
 
     # The connection ---
@@ -384,13 +418,9 @@ class RemoteEngine:
             settings if self._console is None else settings.model_copy(update={"console": self._console})
         )
         self._status = status
-        restarted = bool(self._instance) and link.hello.instance != self._instance
         self._instance = link.hello.instance
         where = link.hello.title + (f" on {self._place}" if self._place else "")
-        if restarted:
-            self._lose_jobs(f"{where} was started anew")
-            with self._changed:
-                self._jobs.clear()  # its numbers begin again
+        self._lose_jobs(f"{where} was started anew", but=self._instance)
         with self._changed:
             self._link = link
             self._connection = ConnectionChanged(True, where)
@@ -398,9 +428,9 @@ class RemoteEngine:
         if link.ended:  # before it was ours to lose
             self._lost(link)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, link: Link, message: Message) -> None:
         if isinstance(message, JobChanged):
-            self._note(message.update)
+            self._note(link.hello.instance, message.update)
         self._bus.publish(message)
 
     def _lost(self, link: Link) -> None:
@@ -445,7 +475,8 @@ class RemoteEngine:
             self._bus.publish(BackendChanged(backend))
         self._bus.publish(ActiveChanged(status.active))
         for update in status.jobs:
-            self._take(JobChanged(update))
+            self._note(self._instance, update)
+            self._bus.publish(JobChanged(update))
 
 
 def _conforms(engine: RemoteEngine, job: RemoteJob) -> tuple[EngineFacade, JobHandle]:

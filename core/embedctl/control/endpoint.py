@@ -11,8 +11,11 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from embedctl.errors import ServiceError
+
+_ROOT: Final = 0
 
 
 class Endpoint:
@@ -122,7 +125,7 @@ def connect(path: Path, *, timeout: float) -> socket.socket | None:
 def _check_owner(path: Path) -> None:
     """Refuse what another user has put there: texts would go to them."""
     owner = path.stat().st_uid
-    if owner not in (os.getuid(), 0):
+    if owner not in (os.getuid(), _ROOT):
         raise ServiceError(
             f"{path} belongs to another user (UID {owner})",
             remedy="have it removed, or set EMBEDCTL_HOME or XDG_RUNTIME_DIR to a folder of your own",

@@ -39,7 +39,7 @@ class Link:
         self,
         connection: socket.socket,
         *,
-        on_message: Callable[[Message], None],
+        on_message: Callable[[Link, Message], None],
         on_lost: Callable[[Link], None],
         instance: str = "",
     ) -> None:
@@ -149,7 +149,7 @@ class Link:
         if frame.kind == "message":
             if skipped := int(frame.header.get("skipped", 0)):
                 log.info("%d messages were superseded before they could be sent", skipped)
-            self._on_message(value_of(frame))
+            self._on_message(self, value_of(frame))
             return
         with self._lock:
             future = self._pending.get(frame.id)

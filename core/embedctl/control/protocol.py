@@ -104,6 +104,6 @@ def check_version(theirs: str, title: str) -> None:
         raise ServiceError(
             f"This embedctl ({embedctl.__version__}) cannot talk to {title} ({theirs})",
             why="the two are of different versions",
-            remedy="restart that one (a service: `embedctl service start` after an upgrade restarts it), "
+            remedy="end that one and start it again (a service: `embedctl service stop`, then `start`), "
             "or use --no-attach",
         )
