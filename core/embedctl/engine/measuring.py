@@ -1,22 +1,46 @@
-"""A benchmark run: bring up what is measured, measure it, leave things as they were."""
+"""A benchmark run: bring up what is measured, measure it, keep it as it goes, leave things as they were."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psutil
 
 from embedctl.backends.base import Backend, EmbedRequest
 from embedctl.engine.jobs import Job
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample
-from embedctl.errors import BackendError
-from embedctl.lab.benchmark import Target, run_benchmark
+from embedctl.engine.surroundings import surroundings
+from embedctl.errors import BackendError, Cancelled, UsageError
+from embedctl.lab.benchmark import run_benchmark
+from embedctl.lab.cold_start import drop_page_cache
+from embedctl.lab.targets import Start, Target
 from embedctl.lab.tokens import token_counter
-from embedctl.records import EmbedResult, Fingerprint, Machine, Run
+from embedctl.lab.window import SampleWindow
+from embedctl.progress import silent
+from embedctl.records import EmbedResult, Fingerprint, Machine, ProgressItem, Run
+
+if TYPE_CHECKING:
+    from embedctl.store import Store
 
 log = logging.getLogger(__name__)
+
+_SEEDS: Final = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be measured."""
+
+    preset: str
+    title: str = ""
+    resumed: Run | None = None
 
 
 def measure(
@@ -24,31 +48,50 @@ def measure(
     backends: Sequence[Backend],
     lifecycle: Lifecycle,
     latest: LatestSample,
+    store: Store,
+    wish: Wish,
     *,
-    preset: str,
-    title: str,
     folder: Path | None,
     machine: Machine | None,
 ) -> Run:
     """Measure the backends one beside the other; those that were not loaded are unloaded once idle.
 
+    The run is stored from its beginning and after each stage, so that a crash costs one stage. A run that is
+    cancelled or fails keeps its whole stages and says so; one without any is removed.
+
     Raises:
         BackendError: A backend could not be loaded.
-        Cancelled: The job was cancelled; nothing is kept.
+        Cancelled: The job was cancelled.
     """
+    keeper = _Keeper(store)
+    if wish.resumed is not None:
+        keeper.last = wish.resumed
     borrowed = [backend.name for backend in backends if not lifecycle.ready(backend.name)]
     try:
-        for backend in backends:
-            lifecycle.load(backend.name, job, job.cancel_token)
+        targets = [
+            _loaded_target(backend, lifecycle, job, folder, machine, borrowed=backend.name in borrowed)
+            for backend in backends
+        ]
         return run_benchmark(
-            [_target(backend, latest, machine) for backend in backends],
-            preset=preset,
-            title=title,
+            targets,
+            preset=wish.preset,
+            title=wish.title,
             count_tokens=token_counter(folder) if folder else None,
             machine=machine,
             progress=job,
             cancel=job.cancel_token,
+            sampling=lambda: latest.watched(SampleWindow()),
+            environment=surroundings(latest.sample),
+            keep=keeper.keep,
+            resumed=wish.resumed,
+            seed=random.randrange(_SEEDS),  # an order, no secret
         )
+    except Cancelled:
+        keeper.end("cancelled")
+        raise
+    except BaseException:
+        keeper.end("failed")
+        raise
     finally:
         for name in borrowed:
             if lifecycle.ready(name):
@@ -58,7 +101,107 @@ def measure(
                     log.warning("%s stays loaded after the benchmark: %s", name, error)
 
 
-def _target(backend: Backend, latest: LatestSample, machine: Machine | None) -> Target:
+def require_resumable(run: Run) -> None:
+    """Refuse to go on with a run that has ended, or that a living process measures.
+
+    Raises:
+        UsageError: Says which.
+    """
+    if run.state == "done":
+        raise UsageError(f"Run {run.id} is complete", remedy="`embedctl bench run` starts a new one")
+    if run.state == "unfinished" and _lives(run.environment.get("pid"), run.environment.get("pid_started")):
+        raise UsageError(
+            f"Run {run.id} is being measured",
+            why=f"process {run.environment['pid']} measures it",
+            remedy="wait for it, or cancel it there",
+        )
+
+
+def _lives(pid: object, started: object) -> bool:
+    if not isinstance(pid, int) or not isinstance(started, float) or pid == psutil.Process().pid:
+        return False  # jobs exclude each other within one process
+    try:
+        return abs(psutil.Process(pid).create_time() - started) < 1.0
+    except psutil.Error:
+        return False
+
+
+class _Keeper:
+    """Stores a run as it grows."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.last: Run | None = None
+
+    def keep(self, run: Run) -> Run:
+        if run.id:
+            self._store.put_run(run)
+        else:
+            run = self._store.add_run(run)
+        self.last = run
+        return run
+
+    def end(self, state: str) -> None:
+        """What becomes of a run that ended early."""
+        if self.last is None:
+            return
+        if not self.last.measurements:
+            self._store.remove_run(self.last.id)
+        else:
+            self._store.put_run(replace(self.last, state="cancelled" if state == "cancelled" else "failed"))
+
+
+class _Steps:
+    """Times the steps that a load tells of, and hands them on."""
+
+    def __init__(self, job: Job, name: str) -> None:
+        self._job = job
+        self._name = name
+        self._begun: list[tuple[str, float]] = []
+
+    def __call__(
+        self,
+        step: str,
+        *,
+        done: float | None = None,
+        total: float | None = None,
+        unit: str = "",
+        items: tuple[ProgressItem, ...] = (),
+    ) -> None:
+        if not self._begun or self._begun[-1][0] != step:
+            self._begun.append((step, time.perf_counter()))
+        self._job(f"{self._name}: {step}", done=done, total=total, unit=unit, items=items)
+
+    def start(self, began: float, scenario: str) -> Start:
+        ended = time.perf_counter()
+        ends = [at for _, at in self._begun[1:]] + [ended]
+        steps = tuple((step, end - at) for (step, at), end in zip(self._begun, ends, strict=True))
+        return Start(ended - began, steps, scenario)
+
+
+def _loaded_target(
+    backend: Backend,
+    lifecycle: Lifecycle,
+    job: Job,
+    folder: Path | None,
+    machine: Machine | None,
+    *,
+    borrowed: bool,
+) -> Target:
+    def load(scenario: str) -> Start:
+        steps, began = _Steps(job, backend.name), time.perf_counter()
+        lifecycle.load(backend.name, steps, job.cancel_token)
+        return steps.start(began, scenario)
+
+    def restart(drop_cache: bool) -> Start:
+        lifecycle.unload_when_idle(backend.name)
+        dropped = drop_cache and folder is not None and backend.name == "native" and drop_page_cache(folder)
+        return load("page cache of its files dropped" if dropped else "page cache as it was left")
+
+    first = load("first load of this run") if borrowed else None
+    if not borrowed:
+        lifecycle.load(backend.name, silent, job.cancel_token)  # checks it again
+
     def fingerprint() -> Fingerprint:
         known = backend.fingerprint()
         if machine is None:
@@ -69,4 +212,9 @@ def _target(backend: Backend, latest: LatestSample, machine: Machine | None) -> 
     def embed(texts: Sequence[str], batch_size: int | None) -> EmbedResult:
         return backend.embed(EmbedRequest(texts, batch_size))
 
-    return Target(backend.name, embed, fingerprint=fingerprint, peak=lambda: latest.peak(backend.name))
+    def claimed() -> tuple[int | None, str]:
+        status = backend.status()
+        return status.claimed_bytes, status.claimed_source or "the backend does not say"
+
+    restarts: Callable[[bool], Start] | None = restart if borrowed else None
+    return Target(backend.name, embed, fingerprint, claimed, first, restarts)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from embedctl.records import BackendName, GpuProcess, Machine, Sample
 
@@ -71,23 +72,13 @@ def held_bytes(sample: Sample | None, backend: BackendName) -> int | None:
     return int(value) if value is not None else None
 
 
-class Peak:
-    """The most that one backend held in the samples taken while it was watched."""
+class Watcher(Protocol):
+    """Gets every sample while it watches."""
 
-    def __init__(self, backend: BackendName) -> None:
-        self._backend = backend
-        self.bytes: int | None = None
-        self.source = "no sample was taken meanwhile"
+    def see(self, sample: Sample) -> None: ...
 
-    def see(self, sample: Sample) -> None:
-        held = held_bytes(sample, self._backend)
-        if held is None and self.bytes is None:
-            self.source = sample.absence(f"{self._backend}_gpu_memory")
-        elif held is not None and (self.bytes is None or held > self.bytes):
-            on_gpu = sample.get(f"{self._backend}_gpu_memory")
-            note = sample.provenance.get(f"{self._backend}_{'gpu_memory' if on_gpu else 'rss'}")
-            self.bytes = held
-            self.source = (note.source if note else None) or "sampled"
+
+W = TypeVar("W", bound=Watcher)
 
 
 class LatestSample:
@@ -98,7 +89,7 @@ class LatestSample:
         self._sample: Sample | None = None
         self._processes: tuple[GpuProcess, ...] = ()
         self._count = 0
-        self._peaks: tuple[Peak, ...] = ()
+        self._watchers: tuple[Watcher, ...] = ()
 
     @property
     def sample(self) -> Sample | None:
@@ -119,23 +110,22 @@ class LatestSample:
             self._sample = sample
             self._processes = processes
             self._count += 1
-            for peak in self._peaks:
-                peak.see(sample)
+            for watcher in self._watchers:
+                watcher.see(sample)
             self._changed.notify_all()
 
     @contextmanager
-    def peak(self, backend: BackendName) -> Iterator[Peak]:
-        """Watch a backend's memory while inside, from the sample that is there on."""
-        peak = Peak(backend)
+    def watched(self, watcher: W) -> Iterator[W]:
+        """Show every sample to `watcher` while inside, beginning with the one that is there."""
         with self._changed:
             if self._sample is not None:
-                peak.see(self._sample)
-            self._peaks = (*self._peaks, peak)
+                watcher.see(self._sample)
+            self._watchers = (*self._watchers, watcher)
         try:
-            yield peak
+            yield watcher
         finally:
             with self._changed:
-                self._peaks = tuple(p for p in self._peaks if p is not peak)
+                self._watchers = tuple(one for one in self._watchers if one is not watcher)
 
     def wait_until(
         self, good: Callable[[Sample], bool], timeout: float, *, stop: Callable[[], bool] = lambda: False

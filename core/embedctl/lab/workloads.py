@@ -7,11 +7,14 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from embedctl.errors import UsageError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_PER_STRATUM: Final = 16
 
 
 def assets_folder() -> Path:
@@ -52,6 +55,13 @@ class Workload:
     def query(self, number: int) -> str:
         return self.queries[number % len(self.queries)]
 
+    def of_length(self, tokens: int, count: Callable[[Sequence[str]], int]) -> tuple[str, ...]:
+        """Sixteen texts of `tokens` tokens, special ones included, cut from passages that follow each other.
+
+        A tokenizer may reach no text of exactly that length: then one token less, rarely two.
+        """
+        return _stratum(self, tokens, count)
+
     def within(self, tokens: int, count: Callable[[Sequence[str]], int]) -> Workload:
         """The texts of at most `tokens` tokens; itself where that leaves out nothing, or all of a kind."""
         queries, passages = (
@@ -61,6 +71,25 @@ class Workload:
         if (queries, passages) == (self.queries, self.passages) or not queries or not passages:
             return self
         return Workload(f"{self.name}, up to {tokens} tokens", queries, passages, _digest(queries + passages))
+
+
+@lru_cache(maxsize=32)
+def _stratum(workload: Workload, tokens: int, count: Callable[[Sequence[str]], int]) -> tuple[str, ...]:
+    chooser = random.Random(f"{workload.digest}:tokens:{tokens}")  # a workload, no secret
+    texts = []
+    for _ in range(_PER_STRATUM):
+        text = chooser.choice(workload.passages)
+        while count([text]) < tokens:
+            text += " " + chooser.choice(workload.passages)
+        least, most = 0, len(text)  # characters that certainly fit, and that may not
+        while least < most:
+            middle = (least + most + 1) // 2
+            if count([text[:middle]]) <= tokens:
+                least = middle
+            else:
+                most = middle - 1
+        texts.append(text[:least])
+    return tuple(texts)
 
 
 def built_in() -> Workload:

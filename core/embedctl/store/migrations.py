@@ -247,4 +247,19 @@ def studies(db: Database) -> None:
     db.table("study").create_index(["kind", "at"])
 
 
+@migration
+def run_details(db: Database) -> None:
+    measurements = db.table("measurement")
+    measurements.add_column("kind", str, not_null_default="closed loop")
+    measurements.add_column("figures", str, not_null_default="[]")
+    db.table("run").add_column("seed", int, not_null_default=0)
+    db.table("run").add_column("environment", str, not_null_default="{}")
+    db.table("series").create(
+        {"run_id": int, "position": int, "name": str, "readings": bytes},
+        pk=("run_id", "position", "name"),
+        foreign_keys=[("run_id", "run", "id")],
+        not_null={"run_id", "position", "name", "readings"},
+    )
+
+
 LATEST: Final = len(MIGRATIONS)

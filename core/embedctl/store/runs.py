@@ -1,22 +1,49 @@
-"""Runs in rows, and rows back in runs: the run, its measurements, comparisons and fingerprints."""
+"""Runs in rows, and rows back in runs: the run, its measurements and their raw data, its comparisons."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from sqlite_utils import Database
 
 from embedctl.headlines import summarize
-from embedctl.records import Comparison, Fingerprint, Interval, Measurement, Run, RunSummary
+from embedctl.records import Comparison, Figure, Fingerprint, Interval, Measurement, Run, RunSummary
+
+_PARTS: Final = ("measurement", "comparison", "fingerprint", "series")
 
 
 def add(db: Database, run: Run) -> Run:
     """Store a run under a new id, whatever id it came with."""
-    row = {
+    run_id = db.table("run").insert(_run_row(run)).last_rowid
+    assert run_id is not None
+    _add_all_parts(db, run_id, run)
+    return replace(run, id=run_id)
+
+
+def put(db: Database, run: Run) -> bool:
+    """Replace the stored run of the same id by this one, raw data and all; false if there is none."""
+    if not remove(db, run.id):
+        return False
+    db.table("run").insert({"id": run.id, **_run_row(run)})
+    _add_all_parts(db, run.id, run)
+    return True
+
+
+def remove(db: Database, run_id: int) -> bool:
+    """Delete a run with everything in it; false if there is none."""
+    for table in _PARTS:
+        db.table(table).delete_where("run_id = ?", [run_id])
+    found = db.table("run").count_where("id = ?", [run_id])
+    db.table("run").delete_where("id = ?", [run_id])
+    return bool(found)
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    return {
         "at": run.at,
         "preset": run.preset,
         "title": run.title,
@@ -25,13 +52,20 @@ def add(db: Database, run: Run) -> Run:
         "workload": run.workload,
         "backends": json.dumps(run.backends),
         "notes": json.dumps(run.notes),
+        "seed": run.seed,
+        "environment": json.dumps(dict(run.environment), default=str),
     }
-    run_id = db.table("run").insert(row).last_rowid
-    assert run_id is not None
+
+
+def _add_all_parts(db: Database, run_id: int, run: Run) -> None:
     _add_parts(db, "measurement", run_id, map(_measurement_row, run.measurements))
     _add_parts(db, "comparison", run_id, map(_comparison_row, run.comparisons))
     _add_parts(db, "fingerprint", run_id, map(_fingerprint_row, run.fingerprints))
-    return replace(run, id=run_id)
+    db.table("series").insert_all(
+        {"run_id": run_id, "position": position, "name": name, "readings": _packed(readings)}
+        for position, measurement in enumerate(run.measurements)
+        for name, readings in measurement.series.items()
+    )
 
 
 def get(db: Database, run_id: int) -> Run | None:
@@ -43,7 +77,7 @@ def get(db: Database, run_id: int) -> Run | None:
 def summaries(db: Database, limit: int) -> tuple[RunSummary, ...]:
     """Newest first."""
     rows = list(db.table("run").rows_where(order_by="at DESC, id DESC", limit=limit))
-    return tuple(summarize(_run(db, row)) for row in rows)
+    return tuple(summarize(_run(db, row, raw=False)) for row in rows)
 
 
 def _add_parts(db: Database, table: str, run_id: int, parts: Iterable[dict[str, Any]]) -> None:
@@ -57,32 +91,55 @@ def _parts(db: Database, table: str, run_id: int) -> Iterable[dict[str, Any]]:
         yield row
 
 
-def _run(db: Database, row: Mapping[str, Any]) -> Run:
+def _run(db: Database, row: Mapping[str, Any], *, raw: bool = True) -> Run:
     run_id = row["id"]
+    series: dict[int, dict[str, tuple[float, ...]]] = {}
+    for kept in db.table("series").rows_where("run_id = ?", [run_id]) if raw else ():
+        series.setdefault(kept["position"], {})[kept["name"]] = _unpacked(kept["readings"])
     return Run(
         id=run_id,
         at=row["at"],
         preset=row["preset"],
         seconds=row["seconds"],
         backends=tuple(json.loads(row["backends"])),
-        measurements=tuple(map(_measurement, _parts(db, "measurement", run_id))),
+        measurements=tuple(
+            _measurement(row, series.get(position, {}))
+            for position, row in enumerate(_parts(db, "measurement", run_id))
+        ),
         comparisons=tuple(map(_comparison, _parts(db, "comparison", run_id))),
         fingerprints=tuple(map(_fingerprint, _parts(db, "fingerprint", run_id))),
         workload=row["workload"],
         state=row["state"],
         notes=tuple(json.loads(row["notes"])),
         title=row["title"],
+        seed=row["seed"],
+        environment=json.loads(row["environment"]),
     )
 
 
 def _measurement_row(measurement: Measurement) -> dict[str, Any]:
-    # float64, little-endian: eight bytes a request, and exact.
-    latencies = np.array(measurement.latencies_ms, dtype="<f8").tobytes()
-    return {**asdict(measurement), "latencies_ms": latencies}
+    row = {
+        **asdict(measurement),
+        "latencies_ms": _packed(measurement.latencies_ms),
+        "figures": json.dumps([asdict(figure) for figure in measurement.figures]),
+    }
+    del row["series"]
+    return row
 
 
-def _measurement(row: dict[str, Any]) -> Measurement:
-    return Measurement(**{**row, "latencies_ms": tuple(np.frombuffer(row["latencies_ms"], "<f8").tolist())})
+def _measurement(row: dict[str, Any], series: Mapping[str, tuple[float, ...]]) -> Measurement:
+    figures = tuple(Figure(**figure) for figure in json.loads(row["figures"]))
+    latencies = _unpacked(row["latencies_ms"])
+    return Measurement(**{**row, "latencies_ms": latencies, "figures": figures, "series": series})
+
+
+def _packed(readings: Sequence[float]) -> bytes:
+    """float64, little-endian: eight bytes a reading, and exact."""
+    return np.array(readings, dtype="<f8").tobytes()
+
+
+def _unpacked(readings: bytes) -> tuple[float, ...]:
+    return tuple(np.frombuffer(readings, "<f8").tolist())
 
 
 def _comparison_row(comparison: Comparison) -> dict[str, Any]:

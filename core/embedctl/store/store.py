@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from embedctl.errors import UsageError
 from embedctl.records import Download, Event, Provenance, Run, RunSummary, Sample, Study, StudySummary
 from embedctl.series import History
 from embedctl.settings import HistorySettings
@@ -159,6 +160,21 @@ class Store:
         """Store a run with everything in it; the result carries its new id."""
         with self._file.write() as db:
             return runs.add(db, run)
+
+    def put_run(self, run: Run) -> None:
+        """Replace the stored run of the same id by this one, in one transaction.
+
+        Raises:
+            UsageError: It was removed meanwhile.
+        """
+        with self._file.write() as db:
+            if not runs.put(db, run):
+                raise UsageError(f"Run {run.id} is no longer in the history")
+
+    def remove_run(self, run_id: int) -> None:
+        """Delete a run with everything in it, if it is there."""
+        with self._file.write() as db:
+            runs.remove(db, run_id)
 
     def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
         """Runs without their measurements, newest first."""

@@ -1,0 +1,104 @@
+"""The cold start: from no process to the first vector, apart from everything that comes after."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedctl.lab.stages import Bench, Rows, measurement
+from embedctl.lab.targets import Answer, Start, Tally, Target, send
+from embedctl.lab.window import SampleWindow
+from embedctl.records import Figure, Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """The load that began this run, or restarts. Only what this run loaded is unloaded for a restart."""
+
+    repeats: int = 0
+    """Restarts; with none, the load at the run's beginning is all there is."""
+    drop_cache: bool = False
+    """Ask the kernel to forget the model's files first."""
+
+    @property
+    def name(self) -> str:
+        return "disk start" if self.drop_cache else "cold start"
+
+    def seconds(self, targets: int) -> float:
+        return targets * self.repeats * 10.0
+
+    def least(self, bench: Bench) -> float:
+        return self.seconds(len(bench.targets))
+
+    def obstacle(self, bench: Bench) -> str:
+        return ""
+
+    def measure(self, bench: Bench) -> Rows:
+        rows = []
+        for number, target in enumerate(bench.targets):
+            bench.report(number / len(bench.targets))
+            with bench.sampling() as window:
+                rows.append(self._one(bench, target, window))
+        return Rows(tuple(rows))
+
+    def _one(self, bench: Bench, target: Target, window: SampleWindow) -> Measurement:
+        starts: list[Start] = []
+        firsts: list[float] = []
+        tally = Tally()
+        if not self.repeats and target.first_start is not None:
+            self._first_vector(bench, target, target.first_start, starts, firsts, tally)
+        for _ in range(self.repeats if target.restart else 0):
+            assert target.restart is not None
+            bench.cancel.raise_if_cancelled()
+            self._first_vector(bench, target, target.restart(self.drop_cache), starts, firsts, tally)
+        why = "" if starts else target.why_no_restart
+        ready = [start.seconds * 1e3 for start in starts]
+        scenario = starts[-1].scenario if starts else why
+        return measurement(
+            target, "cold start", self.name, 1, tally, window, seconds=0.0, counted=False,
+            figures=(
+                _median("ready_ms", ready, scenario),
+                _median("first_vector_ms", firsts, "the first request once it is ready"),
+                *(
+                    Figure(f"step: {step}", seconds * 1e3, "ms")
+                    for step, seconds in (starts[-1].steps if starts else ())
+                ),
+            ),
+            series={"ready_ms": tuple(ready), "first_vector_ms": tuple(firsts)},
+        )  # fmt: skip
+
+    @staticmethod
+    def _first_vector(
+        bench: Bench, target: Target, start: Start, starts: list[Start], firsts: list[float], tally: Tally
+    ) -> None:
+        """The row's latency is the whole way: start, ready, first vector."""
+        answer = send(target, [bench.workload.query(0)], bench.pace.now)
+        starts.append(start)
+        if not answer.error:
+            firsts.append(answer.seconds * 1e3)
+        tally.add(Answer(start.seconds + answer.seconds, answer.error), 1, 0)
+
+
+def _median(name: str, values: list[float], note: str) -> Figure:
+    if not values:
+        return Figure(name, None, "ms", note=note)
+    return Figure(name, statistics.median(values), "ms", min(values), max(values), f"{note}; least and most")
+
+
+def drop_page_cache(folder: Path) -> bool:
+    """Ask the kernel to forget a folder's files; false where it cannot be asked.
+
+    Pages that some process maps stay: unload first.
+    """
+    if not hasattr(os, "posix_fadvise"):  # macOS
+        return False
+    for file in folder.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+    return True

@@ -1,0 +1,140 @@
+"""The parts of a benchmark: each measures all targets in one way and gives whole rows."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from embedctl.lab.statistics import ENOUGH, percentile, percentile_figure, percentile_note
+from embedctl.lab.targets import Pace, Tally, Target
+from embedctl.lab.tokens import TokenCounter
+from embedctl.lab.window import SampleWindow, Sampling
+from embedctl.lab.workloads import Workload
+from embedctl.progress import CancelToken
+from embedctl.records import BackendName, Comparison, Figure, Measurement, MeasurementKind
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a stage found."""
+
+    measurements: tuple[Measurement, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Bench:
+    """What all stages of a run share."""
+
+    targets: Sequence[Target]
+    workload: Workload
+    count_tokens: TokenCounter | None
+    max_tokens: int | None
+    """The least length limit of the targets, special tokens included; None if nobody said."""
+    order: random.Random
+    pace: Pace
+    cancel: CancelToken
+    sampling: Sampling
+    report: Callable[[float], None] = lambda _: None
+    """Tells the share of the present stage that is done."""
+    done: list[Measurement] = field(default_factory=list)
+    """The rows of earlier stages."""
+    faulty: frozenset[BackendName] = frozenset()
+    """Targets that failed the gate: they get no verdict."""
+    deadline: float = math.inf
+    """When measuring must be over, by `pace.now()`."""
+
+    def row(self, backend: BackendName, shape: str) -> Measurement | None:
+        """An earlier row."""
+        return next((row for row in self.done if (row.backend, row.shape) == (backend, shape)), None)
+
+    def in_random_order(self) -> tuple[Target, ...]:
+        return tuple(self.order.sample(list(self.targets), len(self.targets)))
+
+    def patterns(self, blocks: int) -> list[tuple[Target, ...]]:
+        """The order of targets per block: AB BA or BA AB, drawn anew for every two blocks."""
+        turns: list[tuple[Target, ...]] = []
+        while len(turns) < blocks:
+            first = self.in_random_order()
+            turns += [first, first[::-1]]
+        return turns[:blocks]
+
+
+class Stage(Protocol):
+    """One part of a preset."""
+
+    @property
+    def name(self) -> str:
+        """The `shape` of its rows."""
+
+    def seconds(self, targets: int) -> float:
+        """About how long it takes."""
+
+    def least(self, bench: Bench) -> float:
+        """How long it takes at least, by what was measured so far."""
+
+    def obstacle(self, bench: Bench) -> str:
+        """Why it cannot be measured here; empty if it can."""
+
+    def measure(self, bench: Bench) -> Rows:
+        """Measure every target.
+
+        Raises:
+            Cancelled: The run was cancelled; the stage has left nothing behind.
+        """
+
+
+def measurement(
+    target: Target,
+    kind: MeasurementKind,
+    shape: str,
+    batch: int,
+    tally: Tally,
+    window: SampleWindow,
+    *,
+    seconds: float,
+    counted: bool,
+    figures: tuple[Figure, ...] = (),
+    series: dict[str, tuple[float, ...]] | None = None,
+) -> Measurement:
+    """A row with what all kinds have; `seconds` is the time in which the tally's texts were embedded."""
+    latencies = tally.latencies_ms
+    peak, source = window.peak(target.name)
+    claimed, claim = target.claimed()
+    return Measurement(
+        backend=target.name,
+        shape=shape,
+        batch=batch,
+        requests=len(latencies) + tally.errors,
+        errors=tally.errors,
+        latencies_ms=tuple(latencies),
+        p50_ms=percentile(latencies, 0.50),
+        p95_ms=percentile(latencies, 0.95),
+        p95_note=percentile_note(len(latencies), 0.95),
+        texts_per_s=tally.texts / seconds if seconds and tally.texts else None,
+        tokens_per_s=tally.tokens / seconds if seconds and counted and tally.texts else None,
+        tokens=tally.tokens if counted else None,
+        peak_bytes=peak,
+        peak_source=source,
+        kind=kind,
+        figures=(
+            *(percentile_figure(latencies, share) for share in ENOUGH),
+            *figures,
+            Figure("claimed_bytes", claimed, "bytes", note=claim),
+            *window.memory_figures(),
+            *(
+                [Figure("throttled", 1.0, note="the GPU's clocks were held back")]
+                if window.throttled()
+                else []
+            ),
+        ),
+        series=series or {},
+    )
+
+
+def error_notes(shape: str, tallies: Sequence[tuple[Target, Tally]]) -> tuple[str, ...]:
+    return tuple(f"{target.name}, {shape}: {t.last_error}" for target, t in tallies if t.errors)
