@@ -46,9 +46,10 @@ ASKED: dict[str, Callable[[Any], object]] = {
     "history": lambda e: e.history(NOW - 600, NOW, metrics=["gpu_power", "ollama_p95"], points=50),
     "recorded_span": lambda e: e.recorded_span(),
     "events": lambda e: e.events(NOW - 2_000, kinds=["load", "error"], limit=3),
+    "add_run": lambda e: e.add_run(canned.run(9)),
     "check_changes": lambda e: e.check_changes(),
     "studies": lambda e: e.studies("check", limit=5),
-    "study": lambda e: e.study(1),
+    "study": lambda e: e.study(4),
     "doctor": lambda e: e.doctor(),
 }
 STARTED: dict[str, Callable[[Any], Any]] = {
@@ -60,6 +61,7 @@ STARTED: dict[str, Callable[[Any], Any]] = {
     "pull": lambda e: e.pull(),
     "verify": lambda e: e.verify(),
     "remove_model": lambda e: e.remove_model(),
+    "resume_benchmark": lambda e: e.resume_benchmark(3),
     "check": lambda e: e.check(backends=["native"], texts=["a", "b"], texts_name="mine"),
     "benchmark": lambda e: e.benchmark(backends=("native",), preset="quick", title="ü"),
 }

@@ -21,7 +21,12 @@ from embedctl.telemetry.probe import Probe
 
 
 def open_engine(
-    *, demo: bool = False, sampling: bool = True, recording: bool = True, settings: Settings | None = None
+    *,
+    demo: bool = False,
+    sampling: bool = True,
+    recording: bool = True,
+    settings: Settings | None = None,
+    paths: Paths | None = None,
 ) -> Engine:
     """Open the engine on this machine's settings and history.
 
@@ -31,12 +36,13 @@ def open_engine(
             does only what it is asked.
         recording: Store what is sampled.
         settings: In place of the settings file and the environment.
+        paths: In place of this user's own folders.
 
     Raises:
         SettingsError: A setting is not allowed.
         StoreError: The history cannot be opened.
     """
-    paths = Paths.find(demo=demo)
+    paths = paths or Paths.find(demo=demo)
     settings = settings or load_settings(paths)
     if demo:
         return _open_demo(paths, settings, sampling=sampling, recording=recording)
