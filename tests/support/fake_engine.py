@@ -56,6 +56,8 @@ from embedctl.records import (
     Sample,
     Status,
     StepRecord,
+    Study,
+    StudySummary,
     SwitchPlan,
     Trial,
     TrialReport,
@@ -187,6 +189,8 @@ class FakeEngine:
             6: canned.run(6, slowdown=1.6),
             3: canned.run(3, slowdown=1.02),
         }
+        self.stored_studies: dict[int, Study] = {4: canned.check_study(4)}
+        self.changes: tuple[str, ...] | None = ()
         self.stored_events: list[Event] = list(canned.events())
         self.findings = canned.findings()
         self.errors: dict[str, EmbedctlError] = {}
@@ -419,6 +423,22 @@ class FakeEngine:
 
         return self._start("benchmark", f"Benchmark {preset}", done)
 
+    def resume_benchmark(self, run_id: int) -> FakeJob:
+        self._called("resume_benchmark", run_id)
+        resumed = self.run(run_id)
+
+        def done() -> object:
+            self.stored_runs[run_id] = replace(resumed, state="done")
+            return self.stored_runs[run_id]
+
+        return self._start("benchmark", f"Benchmark {resumed.preset}", done)
+
+    def add_run(self, run: Run) -> Run:
+        self._called("add_run", run.title)
+        added = replace(run, id=max(self.stored_runs, default=0) + 1)
+        self.stored_runs[added.id] = added
+        return added
+
     def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
         self._called("runs", limit)
         newest = sorted(self.stored_runs.values(), key=lambda run: -run.id)[:limit]
@@ -433,6 +453,38 @@ class FakeEngine:
     def compare_runs(self, a: int, b: int) -> RunComparison:
         self._called("compare_runs", a, b)
         return canned.compare(self.run(a), self.run(b))
+
+    def check(
+        self,
+        *,
+        backends: Sequence[str] | None = None,
+        texts: Sequence[str] | None = None,
+        texts_name: str = "own texts",
+    ) -> FakeJob:
+        self._called("check", tuple(backends) if backends else None, len(texts) if texts else None)
+
+        def done() -> object:
+            study_id = max(self.stored_studies, default=0) + 1
+            self.stored_studies[study_id] = canned.check_study(study_id, at=self.now)
+            return self.stored_studies[study_id]
+
+        return self._start("check", "Check native and ollama", done)
+
+    def check_changes(self) -> tuple[str, ...] | None:
+        self._called("check_changes")
+        return self.changes
+
+    def studies(self, kind: str | None = None, limit: int = 100) -> tuple[StudySummary, ...]:
+        self._called("studies", kind, limit)
+        newest = sorted(self.stored_studies.values(), key=lambda study: -study.id)
+        chosen = [study for study in newest if kind is None or study.kind == kind][:limit]
+        return tuple(canned.study_summary(study) for study in chosen)
+
+    def study(self, study_id: int) -> Study:
+        self._called("study", study_id)
+        if study_id not in self.stored_studies:
+            raise UsageError(f"There is no study {study_id}")
+        return self.stored_studies[study_id]
 
     def history(
         self, since: float, until: float, *, metrics: Sequence[str] | None = None, points: int = 600
@@ -537,6 +589,8 @@ def fresh_engine(**changes: Any) -> FakeEngine:
     }
     engine = FakeEngine(**(defaults | changes))
     engine.stored_runs.clear()
+    engine.stored_studies.clear()
+    engine.changes = None
     engine.stored_events[:] = [Event(NOW - 4, "start", "embedctl 0.1.0", id=1)]
     return engine
 

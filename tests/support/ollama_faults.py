@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from embedctl.demo.ollama_scheduler import Embedded, ServedModel
 from embedctl.demo.ollama_server import Cut, Interceptor, OllamaServer, Reply
@@ -54,16 +57,44 @@ class MadeUpRunner:
 class MadeUpWeights:
     """Starts runners and remembers them, so that tests see loads and reloads."""
 
-    def __init__(self) -> None:
+    def __init__(self, runner: type[MadeUpRunner] = MadeUpRunner) -> None:
         self.runners: list[MadeUpRunner] = []
+        self._runner = runner
 
     def __call__(self, limit: int) -> MadeUpRunner:
-        self.runners.append(MadeUpRunner(limit))
+        self.runners.append(self._runner(limit))
         return self.runners[-1]
 
     @property
     def open(self) -> int:
         return sum(not runner.closed for runner in self.runners)
+
+
+class WordSumRunner(MadeUpRunner):
+    """Cheap and smooth: a vector is the sum of its words' vectors, so that every word counts a little.
+
+    What comes first counts most, a word at the thousandth place still shows, and texts that begin alike are
+    alike: what real models do, at a thousandth of the cost.
+    """
+
+    _words: ClassVar[dict[str, Any]] = {}
+
+    def embed(self, text: str) -> Embedded:
+        words = text.split()
+        kept = words[: self.limit - 2]
+        rows = np.stack([self._of("<s>"), *map(self._of, kept)])
+        weights = 1 / np.sqrt(np.arange(1, len(rows) + 1))
+        return Embedded((weights @ rows).tolist(), len(kept) + 2, len(kept) < len(words))
+
+    def _of(self, word: str) -> Any:
+        if word not in self._words:
+            self._words[word] = np.array(made_up_vector(word))
+        return self._words[word]
+
+
+def count_words(texts: Sequence[str]) -> int:
+    """The tokenizer of `MadeUpRunner` and `WordSumRunner`: a word is a token, and two special ones."""
+    return sum(len(text.split()) + 2 for text in texts)
 
 
 class Journal:
@@ -78,10 +109,14 @@ class Journal:
 
 @contextmanager
 def running_ollama(
-    fault: Interceptor | None = None, *, version: str = "0.33.0", journal: Journal | None = None
+    fault: Interceptor | None = None,
+    *,
+    version: str = "0.33.0",
+    journal: Journal | None = None,
+    runner: type[MadeUpRunner] = MadeUpRunner,
 ) -> Iterator[tuple[OllamaServer, MadeUpWeights]]:
     """A server on a random port; `fault` stands before every answer."""
-    weights = MadeUpWeights()
+    weights = MadeUpWeights(runner)
 
     def intercept(path: str, body: Mapping[str, Any], proceed: Callable[[], Reply]) -> Reply:
         if journal is not None:
@@ -134,6 +169,74 @@ def value_for(bad: str, value: float | None) -> Interceptor:
 def constant_vector() -> Interceptor:
     """Every text gets the same vector."""
     return changes(lambda texts, rows: [rows[0] for _ in rows] if len(rows) > 1 else rows)
+
+
+def cuts_silently(limit: int) -> Interceptor:
+    """Texts are cut at `limit` tokens whatever was asked for, and nothing says so (ollama#14259)."""
+
+    def change(texts: list[str], rows: list[Any]) -> list[Any]:
+        runner = WordSumRunner(limit)
+        return [
+            _unit(runner.embed(text).vector) if len(text.split()) + 2 > limit else row
+            for text, row in zip(texts, rows, strict=True)
+        ]
+
+    return changes(change)
+
+
+def scaled(factor: float) -> Interceptor:
+    """Vectors that are not of unit norm."""
+    return changes(lambda texts, rows: [[value * factor for value in row] for row in rows])
+
+
+def swaps_in_lists() -> Interceptor:
+    """The last two vectors of a list of more than seven come in the wrong order: the canary passes."""
+    return changes(lambda texts, rows: [*rows[:-2], rows[-1], rows[-2]] if len(rows) > 7 else rows)
+
+
+def drifts_from(tokens: int, *, by: float = 0.6) -> Interceptor:
+    """Texts of `tokens` tokens and more get a vector that is turned away (ollama#11856)."""
+
+    def turned(row: list[float]) -> list[float]:
+        return _unit([value + by * (-1) ** place / len(row) ** 0.5 for place, value in enumerate(row)])
+
+    return changes(
+        lambda texts, rows: [
+            turned(row) if len(text.split()) + 2 >= tokens else row
+            for text, row in zip(texts, rows, strict=True)
+        ]
+    )
+
+
+class WrongAtOnce:
+    """A text gets a wrong vector where another request is under way, and the right one alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+
+    def __call__(self, path: str, body: Mapping[str, Any], proceed: Callable[[], Reply]) -> Reply:
+        if path != "/api/embed" or len(_texts(body)) != 1:
+            return proceed()
+        with self._changed:
+            self._inside += 1
+            self._changed.notify_all()
+            # Long enough for a request that is on its way to arrive, and little beside what a test may take.
+            others = self._changed.wait_for(lambda: self._inside > 1, 0.003)
+        try:
+            reply = proceed()
+        finally:
+            with self._changed:
+                self._inside -= 1
+        if not others or reply.body is None or reply.status != 200:
+            return reply
+        [row] = reply.body["embeddings"]
+        return Reply(200, {**reply.body, "embeddings": [[*row[1:], row[0]]]})
+
+
+def _unit(row: Sequence[float]) -> list[float]:
+    norm = math.hypot(*row)
+    return [value / norm for value in row]
 
 
 def replies(path: str, status: int, body: Mapping[str, Any]) -> Interceptor:

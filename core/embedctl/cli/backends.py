@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from embedctl.cli.app import EXIT_NO, app, engine
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, say
+from embedctl.cli.texts import lines_of
 from embedctl.errors import UsageError
 from embedctl.format import format_bytes, format_duration
 from embedctl.records import BackendState, EmbedResult, SwitchPlan, SwitchReport
@@ -103,19 +103,7 @@ def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
         if not texts:
             raise UsageError("There is nothing to embed", remedy="give texts, or --file with one per line")
         return texts
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{'standard input' if str(file) == '-' else file} cannot be read",
-            why=str(error),
-            remedy="give a text file in UTF-8 that you may read",
-        ) from error
-    # Not splitlines(): that also ends a line at form feeds and Unicode separators, which stand within texts.
-    lines = text.removesuffix("\n").split("\n") if text else []
-    if not lines:
-        raise UsageError("There is nothing to embed", why=f"{file} is empty", remedy="give one text per line")
-    return lines
+    return lines_of(file)
 
 
 def _talk(result: EmbedResult) -> None:

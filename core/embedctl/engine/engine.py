@@ -18,6 +18,7 @@ from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample, Room, room
 from embedctl.engine.parts import Parts
 from embedctl.engine.sampling import Recorder, make_sampler
+from embedctl.engine.studies import Studies
 from embedctl.engine.switching import Switcher
 from embedctl.engine.traffic import Traffic
 from embedctl.engine.trial import Trials, check_trial
@@ -43,6 +44,8 @@ from embedctl.records import (
     Sample,
     Severity,
     Status,
+    Study,
+    StudySummary,
     SwitchPlan,
     SwitchReport,
     Trial,
@@ -52,6 +55,7 @@ from embedctl.series import History
 from embedctl.settings import Settings
 
 if TYPE_CHECKING:
+    from embedctl.engine.measuring import Wish
     from embedctl.telemetry.sampler import Sampler
 
 _ACTIVE = "active_backend"
@@ -125,6 +129,10 @@ class Engine:
         self._vitals = Vitals(
             parts.backends, self._traffic, self._watch, self._latest, self._machine, settings, parts.journal,
             ours=self._lifecycle.ours, clock=clock,
+        )  # fmt: skip
+        self._studies = Studies(
+            parts, self._lifecycle, settings,
+            active=lambda: self._traffic.active, fingerprint=self.fingerprint, clock=clock,
         )  # fmt: skip
         self._recording = sampling and recording
         self._recorder = Recorder(parts, self._latest)
@@ -275,18 +283,34 @@ class Engine:
     def benchmark(
         self, *, backends: Sequence[BackendName] | None = None, preset: str = "quick", title: str = ""
     ) -> Job:
-        from embedctl.lab.benchmark import shapes_of
+        from embedctl.engine.measuring import Wish
+        from embedctl.lab.presets import preset_of
 
         names = tuple(dict.fromkeys(backends or self._parts.backends))
         for name in names:
             self._lifecycle.backend(name)
-        shapes_of(preset)  # refused now, not after minutes of loading
+        preset_of(preset)  # refused now, not after minutes of loading
         return self._jobs.start(
             _BACKENDS,
             "benchmark",
             f"Benchmark {preset}",
-            lambda job: self._benchmark(job, names, preset, title),
+            lambda job: self._benchmark(job, names, Wish(preset, title)),
         )
+
+    def resume_benchmark(self, run_id: int) -> Job:
+        from embedctl.engine.measuring import Wish, require_resumable
+
+        run = self.run(run_id)
+        require_resumable(run)
+        return self._jobs.start(
+            _BACKENDS,
+            "benchmark",
+            f"Benchmark {run.preset}",
+            lambda job: self._benchmark(job, run.backends, Wish(run.preset, run.title, run)),
+        )
+
+    def add_run(self, run: Run) -> Run:
+        return self._parts.store.add_run(run)
 
     def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
         return self._parts.store.runs(limit)
@@ -303,6 +327,36 @@ class Engine:
         from embedctl.lab.compare import compare
 
         return compare(self.run(a), self.run(b))
+
+    # The façade: studies ---
+
+    def check(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        texts: Sequence[str] | None = None,
+        texts_name: str = "own texts",
+    ) -> Job:
+        names = tuple(dict.fromkeys(backends or self._parts.backends))
+        for name in names:
+            self._lifecycle.backend(name)
+        if texts is not None and not texts:
+            raise UsageError("There is no text to check with", remedy="give a file with one text per line")
+        return self._jobs.start(
+            _BACKENDS,
+            "check",
+            f"Check {' and '.join(names)}",
+            lambda job: self._studies.check(job, names, texts, texts_name),
+        )
+
+    def check_changes(self) -> tuple[str, ...] | None:
+        return self._studies.check_changes()
+
+    def studies(self, kind: str | None = None, limit: int = 100) -> tuple[StudySummary, ...]:
+        return self._parts.store.studies(kind, limit)
+
+    def study(self, study_id: int) -> Study:
+        return self._studies.get(study_id)
 
     # The façade: history ---
 
@@ -443,16 +497,15 @@ class Engine:
         self._parts.journal.add("note", f"{self._settings.model.repo} removed from disk")
         return freed
 
-    def _benchmark(self, job: Job, names: tuple[BackendName, ...], preset: str, title: str) -> Run:
+    def _benchmark(self, job: Job, names: tuple[BackendName, ...], wish: Wish) -> Run:
         from embedctl.engine.measuring import measure
 
-        run = measure(
+        stored = measure(
             job, [self._lifecycle.backend(name) for name in names], self._lifecycle, self._latest,
-            preset=preset, title=title, folder=self._parts.hub.folder(), machine=self._machine,
+            self._parts.store, wish, folder=self._parts.hub.folder(), machine=self._machine,
         )  # fmt: skip
-        stored = self._parts.store.add_run(run)
         self._parts.journal.add(
-            "run", f"run {stored.id}: {preset}", severity=Severity.OK, detail={"run": stored.id}
+            "run", f"run {stored.id}: {wish.preset}", severity=Severity.OK, detail={"run": stored.id}
         )
         return stored
 

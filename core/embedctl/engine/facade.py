@@ -27,6 +27,8 @@ from embedctl.records import (
     RunComparison,
     RunSummary,
     Status,
+    Study,
+    StudySummary,
     SwitchPlan,
     Trial,
     TrialReport,
@@ -169,7 +171,20 @@ class EngineFacade(Protocol):
         preset: str = "quick",
         title: str = "",
     ) -> JobHandle:
-        """Measure one or both backends and keep the run. Result: `Run`."""
+        """Measure one or both backends and keep the run, part by part as it goes. Result: `Run`.
+
+        A run that is cancelled or fails keeps the parts that were complete.
+        """
+
+    def resume_benchmark(self, run_id: int) -> JobHandle:
+        """Measure what a run lacks that was cancelled, failed or lost its process. Result: `Run`.
+
+        Raises:
+            UsageError: There is no such run, it is complete, or a living process measures it.
+        """
+
+    def add_run(self, run: Run) -> Run:
+        """[slow] Keep a run that was measured elsewhere, under a new id."""
 
     def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
         """[slow] Stored runs, newest first."""
@@ -186,6 +201,37 @@ class EngineFacade(Protocol):
 
         Raises:
             UsageError: One of them does not exist.
+        """
+
+    # Studies
+
+    def check(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        texts: Sequence[str] | None = None,
+        texts_name: str = "own texts",
+    ) -> JobHandle:
+        """Is it safe to switch? Check each backend, then one against the other. Result: `Study`.
+
+        Its `data` is read by `records.check_report`. `texts` are embedded besides the built-in ones, and
+        decide. What was not loaded is loaded for the time of the study.
+
+        Raises:
+            UsageError: There is no such backend, or no text in `texts`.
+        """
+
+    def check_changes(self) -> tuple[str, ...] | None:
+        """[slow] What has changed since the last check that came to an answer; None without one."""
+
+    def studies(self, kind: str | None = None, limit: int = 100) -> tuple[StudySummary, ...]:
+        """[slow] Stored studies, newest first; of one kind, or of all."""
+
+    def study(self, study_id: int) -> Study:
+        """[slow] One stored study.
+
+        Raises:
+            UsageError: There is no such study.
         """
 
     # History

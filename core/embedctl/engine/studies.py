@@ -1,0 +1,224 @@
+"""Studies: the lab asks the backends, one after the other, and the answer is kept."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final
+
+from embedctl.backends.base import Backend, EmbedRequest
+from embedctl.engine.jobs import Job
+from embedctl.engine.lifecycle import Lifecycle
+from embedctl.engine.parts import Parts
+from embedctl.errors import BackendError, BackendOutOfMemoryError, CanaryError, UsageError
+from embedctl.records import (
+    BackendName,
+    CheckVerdict,
+    EmbedResult,
+    Fingerprint,
+    Severity,
+    Study,
+    check_data,
+    check_report,
+)
+from embedctl.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embedctl.lab.check_evidence import Evidence
+    from embedctl.lab.check_texts import CheckTexts
+
+log = logging.getLogger(__name__)
+
+_DECIDING: Final = {
+    "model": ("repo", "revision", "ollama_tag"),
+    "native": ("device", "dtype", "attention", "max_tokens"),
+    "ollama": ("num_ctx", "num_batch"),
+}
+"""Settings that vectors depend on."""
+_SEVERITY: Final[dict[CheckVerdict, Severity]] = {
+    "safe": Severity.OK,
+    "safe with limits": Severity.WARNING,
+    "undecided": Severity.WARNING,
+    "not safe": Severity.ERROR,
+}
+
+
+class Studies:
+    """Checks the backends and keeps what was found.
+
+    Args:
+        active: Which backend is active; it is never unloaded for the sake of a study.
+        fingerprint: A backend's fingerprint with the machine in it.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        lifecycle: Lifecycle,
+        settings: Settings,
+        *,
+        active: Callable[[], BackendName],
+        fingerprint: Callable[[BackendName], Fingerprint],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._parts = parts
+        self._lifecycle = lifecycle
+        self._settings = settings
+        self._active = active
+        self._fingerprint = fingerprint
+        self._clock = clock
+
+    def get(self, study_id: int) -> Study:
+        """One stored study.
+
+        Raises:
+            UsageError: There is no such study.
+        """
+        found = self._parts.store.study(study_id)
+        if found is None:
+            raise UsageError(f"There is no study {study_id}", why="it was never made, or not on this machine")
+        return found
+
+    def check_changes(self) -> tuple[str, ...] | None:
+        """What has changed since the last check that came to an answer; None without one."""
+        from embedctl.lab.changes import changes
+
+        last = self._parts.store.latest_study("check")
+        if last is None or last.verdict == "undecided":
+            return None
+        for backend in self._parts.backends.values():
+            backend.refresh()
+        now = [_with_installed(self._fingerprint(name)) for name in self._parts.backends]
+        settings = check_report(last).settings
+        return changes(last.fingerprints, now, settings, self._deciding_settings())
+
+    def check(
+        self, job: Job, names: Sequence[BackendName], own: Sequence[str] | None, own_name: str
+    ) -> Study:
+        """Check one or two backends and keep the study; a backend that was not loaded is not left loaded.
+
+        Raises:
+            BackendError: No backend could be loaded.
+            Cancelled: The job was cancelled; nothing is kept.
+        """
+        from embedctl.lab.check import headline, judge
+        from embedctl.lab.check_texts import texts_for_check
+        from embedctl.lab.tokens import token_counter
+
+        at, started = self._clock(), time.monotonic()
+        texts = texts_for_check(own, own_name)
+        folder = self._parts.hub.folder()
+        count = token_counter(folder) if folder else None
+        evidences, missing = self._collect(job, names, texts, count)
+        job("comparing")
+        absent = "; ".join(f"{name} could not be loaded: {_sentence(error)}" for name, error in missing)
+        if not absent and len(names) == 1:
+            absent = f"only {names[0]} was asked for"
+        report = judge(evidences, texts, count, settings=self._deciding_settings(), not_compared=absent)
+        study = self._parts.store.add_study(
+            Study(
+                id=0,
+                at=at,
+                kind="check",
+                title=" and ".join(names),
+                verdict=report.verdict,
+                headline=headline(report),
+                backends=report.backends,
+                fingerprints=tuple(evidence.fingerprint for evidence in evidences),
+                seconds=time.monotonic() - started,
+                data=check_data(report),
+            )
+        )
+        self._parts.journal.add(
+            "check", f"check {study.id}: {study.headline}", severity=_SEVERITY[report.verdict],
+            detail={"study": study.id},
+        )  # fmt: skip
+        return study
+
+    def _collect(
+        self, job: Job, names: Sequence[BackendName], texts: CheckTexts, count: Any
+    ) -> tuple[list[Evidence], list[tuple[BackendName, BackendError]]]:
+        """What each backend shows, one at a time, and which could not be loaded."""
+        from embedctl.lab.check_evidence import CheckTarget, Evidence, collect, work_of
+
+        evidences: dict[BackendName, Evidence] = {}
+        missing: list[tuple[BackendName, BackendError]] = []
+        each = work_of(texts)
+        for name in sorted(names, key=lambda name: not self._lifecycle.ready(name)):  # those loaded first
+            before = len(evidences) * each
+
+            def report(step: str, done: float, before: float = before) -> None:
+                job(step, done=before + done, total=each * len(names), unit="texts")
+
+            try:
+                with self._loaded(name, job) as backend:
+                    target = CheckTarget(name, _embed(backend), self._fingerprint(name))
+                    evidences[name] = collect(target, texts, count, report, job.cancel_token)
+            except CanaryError as error:
+                evidences[name] = Evidence.of_wrong_load(
+                    name, self._fingerprint(name), len(texts.texts), error.why or error.what
+                )
+            except BackendError as error:
+                missing.append((name, error))
+        if not evidences:
+            raise missing[0][1]
+        return [evidences[name] for name in names if name in evidences], missing
+
+    @contextmanager
+    def _loaded(self, name: BackendName, job: Job) -> Iterator[Backend]:
+        """The backend loaded, and afterwards all as it was. Where both do not fit, in turns."""
+        borrowed = not self._lifecycle.ready(name)
+        displaced: list[BackendName] = []
+        try:
+            try:
+                self._lifecycle.load(name, job, job.cancel_token)
+            except BackendOutOfMemoryError:
+                for other in self._parts.backends:
+                    if other not in (name, self._active()) and self._lifecycle.ready(other):
+                        self._lifecycle.unload_when_idle(other)
+                        displaced.append(other)
+                if not displaced:
+                    raise
+                self._lifecycle.load(name, job, job.cancel_token)
+            yield self._lifecycle.backend(name)
+        finally:
+            if borrowed and self._lifecycle.ready(name):
+                try:
+                    self._lifecycle.unload_when_idle(name)
+                except BackendError as error:  # somebody began to use it: their requests matter more
+                    log.warning("%s stays loaded after the study: %s", name, error)
+            for other in displaced:
+                with suppress(BackendError):  # the journal has it
+                    self._lifecycle.load(other, job, job.cancel_token)
+
+    def _deciding_settings(self) -> dict[str, str]:
+        return {
+            f"{section}.{key}": str(getattr(getattr(self._settings, section), key))
+            for section, keys in _DECIDING.items()
+            for key in keys
+        }
+
+
+def _embed(backend: Backend) -> Callable[[Sequence[str]], EmbedResult]:
+    return lambda texts: backend.embed(EmbedRequest(texts))
+
+
+def _with_installed(mark: Fingerprint) -> Fingerprint:
+    """The native backend's libraries as its next worker would find them, where no worker tells."""
+    if mark.backend != "native" or mark.torch is not None:
+        return mark
+    found: dict[str, str] = {}
+    for name in ("torch", "transformers", "sentence-transformers"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return replace(mark, torch=found.get("torch"), options={**mark.options, **found})
+
+
+def _sentence(error: BackendError) -> str:
+    return f"{error.what} ({error.why})" if error.why else error.what
