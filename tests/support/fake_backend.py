@@ -50,6 +50,8 @@ class FakeBackend:
         """Embeds wait for it, if there is one; a request that is taken back does not wait any longer."""
         self.failing: dict[str, str] = {}
         """Texts that get no vector, and why."""
+        self.poisoned: set[str] = set()
+        """Texts whose vector is NaN without a word of it."""
         self.cut: set[str] = set()
         """Texts that are reported as cut."""
         self.dtype = "float32"
@@ -94,7 +96,8 @@ class FakeBackend:
         failures = tuple(
             TextFailure(i, self.failing[text]) for i, text in enumerate(request.texts) if text in self.failing
         )
-        vectors[[failure.index for failure in failures]] = np.nan
+        silent = [i for i, text in enumerate(request.texts) if text in self.poisoned]
+        vectors[[*silent, *(failure.index for failure in failures)]] = np.nan
         cut = tuple(i for i, text in enumerate(request.texts) if text in self.cut)
         return EmbedResult(vectors, self.name, len(request.texts), cut, failures, 0.001)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
 from embedctl.gateway.keys import Keys
 from embedctl.gateway.server import Gateway
@@ -70,6 +72,15 @@ def served(folder: Path, *, keys: tuple[str, ...] = (), **settings: Any) -> Iter
                 yield Served(made, gateway, client)
         finally:
             gateway.stop()
+
+
+def vectors(answer: httpx.Response) -> np.ndarray:
+    """The vectors of an answer of `/v1/embeddings`, whichever way they are written."""
+    assert answer.status_code == 200, answer.text
+    rows = [item["embedding"] for item in answer.json()["data"]]
+    if isinstance(rows[0], str):
+        return np.stack([np.frombuffer(base64.b64decode(row), "<f4") for row in rows])
+    return np.asarray(rows, dtype=np.float32)
 
 
 def in_thread(do: Callable[[], Any]) -> Callable[[], Any]:

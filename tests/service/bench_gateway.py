@@ -1,0 +1,188 @@
+"""What the gateway costs above the engine, and how fast it sends vectors. Not a test: run it by hand.
+
+    python -m tests.service.bench_gateway [--demo] [--seconds 3]
+
+The engine answers at once, so that only the way there and back is measured. Overhead: one text by
+`Engine.embed` and by the gateway, in turns, medians and their difference; the client's own work is counted as
+overhead. Rate: requests of 32 texts with 1,024 numbers each, read by a client that parses nothing and by
+the official ones; the yardstick is the demo's server over a runner that answers at once, which speaks
+Ollama's protocol as Ollama does: one list of numbers as text. With `--demo` the overhead is measured on
+the demo's real model too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, cast
+
+import numpy as np
+
+from embedctl.demo.ollama_scheduler import Embedded, ServedModel
+from embedctl.demo.ollama_server import OllamaServer
+from embedctl.engine.facade import EngineFacade
+from embedctl.gateway.keys import Keys
+from embedctl.gateway.server import Gateway
+from embedctl.records import EmbedResult
+from embedctl.settings import GatewaySettings
+from tests.support.fake_engine import FakeEngine
+
+DIMENSION, BATCH, ROUNDS = 1024, 32, 400
+VECTORS = np.random.default_rng(4).standard_normal((BATCH, DIMENSION)).astype(np.float32)
+VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
+TEXT = "how long may a deposit be kept after the end of a tenancy agreement?"
+TEXTS = [TEXT] * BATCH
+
+
+class InstantEngine(FakeEngine):
+    """Gives the same vectors at once."""
+
+    def embed(self, texts: Any, **_: Any) -> EmbedResult:
+        return EmbedResult(
+            VECTORS[: len(texts)], "native", 12 * len(texts), (), (), 0.0, fingerprint="0" * 12
+        )
+
+
+class InstantRunner:
+    def __init__(self) -> None:
+        self._vectors = [row.tolist() for row in VECTORS]
+        self._next = 0
+
+    def embed(self, text: str) -> Embedded:
+        self._next = (self._next + 1) % BATCH
+        return Embedded(self._vectors[self._next], 12, False)
+
+    def close(self) -> None:
+        pass
+
+
+class RawClient:
+    """Sends one prepared request again and again over one connection, and reads the answers."""
+
+    def __init__(self, url: str, path: str, body: dict[str, Any]) -> None:
+        host, _, port = url.removeprefix("http://").partition(":")
+        self._connection = http.client.HTTPConnection(host, int(port))
+        self._path = path
+        self._body = json.dumps(body).encode()
+
+    def __call__(self) -> bytes:
+        self._connection.request("POST", self._path, self._body, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        found = answer.read()
+        assert answer.status == 200, found
+        return found
+
+
+def median_ms(do: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
+    """Medians of two calls that are made in turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(ROUNDS + 50):
+        for kept, call in zip(times, (do, other), strict=True):
+            started = time.perf_counter()
+            call()
+            if number >= 50:
+                kept.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def rate(do: Callable[[], object], seconds: float) -> float:
+    """Calls a second."""
+    do()
+    started, count = time.perf_counter(), 0
+    while (passed := time.perf_counter() - started) < seconds:
+        do()
+        count += 1
+    return count / passed
+
+
+def overhead(title: str, engine: EngineFacade, url: str) -> None:
+    asked = RawClient(
+        url, "/v1/embeddings", {"model": "embedctl", "input": TEXT, "encoding_format": "base64"}
+    )
+    direct, through = median_ms(lambda: engine.embed([TEXT]), asked)
+    print(
+        f"{title:<32} Engine.embed {direct:7.3f} ms   gateway {through:7.3f} ms   "
+        f"above it {through - direct:6.3f} ms"
+    )
+
+
+def rates(url: str, ollama_url: str, seconds: float) -> None:
+    import ollama
+    import openai
+
+    openai_client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+    ours, theirs = ollama.Client(url), ollama.Client(ollama_url)
+    body = {"model": "bge-m3", "input": TEXTS}
+
+    def by_openai(form: str) -> Callable[[], object]:
+        return lambda: openai_client.embeddings.create(
+            model="bge-m3", input=TEXTS, encoding_format=cast(Any, form)
+        )
+
+    groups: dict[str, dict[str, Callable[[], object]]] = {
+        "read only": {
+            "Ollama's protocol, demo server": RawClient(ollama_url, "/api/embed", body),
+            "gateway, Ollama's API": RawClient(url, "/api/embed", body),
+            "gateway, OpenAI's, float": RawClient(
+                url, "/v1/embeddings", {**body, "encoding_format": "float"}
+            ),
+            "gateway, OpenAI's, base64": RawClient(
+                url, "/v1/embeddings", {**body, "encoding_format": "base64"}
+            ),
+        },
+        "official clients": {
+            "Ollama's protocol, demo server": lambda: theirs.embed("bge-m3", TEXTS),
+            "gateway, Ollama's API": lambda: ours.embed("bge-m3", TEXTS),
+            "gateway, OpenAI's, float": by_openai("float"),
+            "gateway, OpenAI's, base64": by_openai("base64"),
+        },
+    }
+    for group, calls in groups.items():
+        found = {name: rate(call, seconds) for name, call in calls.items()}
+        base = next(iter(found.values()))
+        for name, value in found.items():
+            print(
+                f"{group:<17} {name:<32} {value:7.1f} requests/s {value * BATCH:8.0f} texts/s "
+                f"{value / base:5.1f}×"
+            )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--demo", action="store_true", help="measure the overhead on the demo's model too")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each rate")
+    given = parser.parse_args()
+    model = ServedModel("bge-m3:latest", "0" * 64, 1, "", DIMENSION, 8192, "bert", "float32", {}, ())
+    with ExitStack() as stack:
+        engine = InstantEngine()
+        gateway = Gateway(engine, GatewaySettings(port=0), keys=Keys())
+        stack.callback(gateway.stop)
+        url = gateway.start()
+        yardstick = stack.enter_context(OllamaServer(model, lambda _: InstantRunner()))
+        overhead("an engine that answers at once", engine, url)
+        rates(url, yardstick.host, given.seconds)
+    if given.demo:
+        with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
+            os.environ["EMBEDCTL_HOME"] = home
+            from embedctl.engine import open_engine
+
+            real = open_engine(demo=True, sampling=False)
+            stack.callback(real.close)
+            real.download().wait(120)
+            real.embed([TEXT])
+            gateway = Gateway(real, GatewaySettings(port=0), keys=Keys())
+            stack.callback(gateway.stop)
+            overhead("the demo's model, native", real, gateway.start())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
