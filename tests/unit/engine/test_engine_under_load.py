@@ -16,6 +16,7 @@ from embedctl.backends.base import EmbedRequest
 from embedctl.errors import BackendError, BackendTimeoutError, Cancelled, WorkerCrashedError
 from embedctl.progress import CancelToken
 from embedctl.records import BackendState, EmbedResult, JobState, Trial
+from embedctl.settings import Settings
 from tests.support.engines import GIB, Rig, rig
 from tests.support.fake_backend import FakeBackend, vector_of
 
@@ -26,7 +27,10 @@ TWIST = {"native": 0.0, "ollama": 0.05}
 
 @pytest.fixture
 def r(tmp_path: Path) -> Iterator[Rig]:
-    with rig(tmp_path) as made:
+    settings = Settings.model_validate(
+        {"telemetry": {"screen_hz": 20, "store_hz": 10}, "engine": {"settle_timeout_s": 0.5}}
+    )
+    with rig(tmp_path, settings) as made:
         made.ollama.twist = TWIST["ollama"]
         made.engine.load("native").wait(30)
         yield made
@@ -43,9 +47,7 @@ class Crowd:
         self.by: set[str] = set()
 
     def client(self, number: int) -> None:
-        while not self._stop.wait(
-            0.005
-        ):  # a pause, or 64 clients leave the switch no turn at the interpreter
+        while not self._stop.wait(0.005):  # a pause, or 64 clients leave the switch no turn to run
             text = f"client {number} text {self.answered[number]}"
             try:
                 result = self._r.engine.embed([text], timeout=30.0)
