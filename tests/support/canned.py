@@ -51,9 +51,9 @@ from embedctl.records import (
     Trial,
     TrialReport,
     WorstText,
-    check_data,
 )
 from embedctl.series import History, Series
+from embedctl.study_data import data_of
 
 NOW: Final = 1_772_625_600.0
 """2026-03-04 12:00:00 UTC: the moment at which every scripted engine starts."""
@@ -588,7 +588,7 @@ def check_study(study_id: int = 4, *, at: float = NOW - 3_600, **changes: Any) -
         backends=report.backends,
         fingerprints=(fingerprint("native"), fingerprint("ollama")),
         seconds=212.0,
-        data=check_data(report),
+        data=data_of(report),
     )
     return replace(study, **changes)
 

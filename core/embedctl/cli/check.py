@@ -15,7 +15,8 @@ from embedctl.cli.output import emit_json, say
 from embedctl.cli.texts import texts_of
 from embedctl.errors import UsageError
 from embedctl.format import format_moment
-from embedctl.records import CheckReport, Outcome, Study, check_report
+from embedctl.records import CheckReport, Outcome, Study
+from embedctl.study_data import check_report
 
 if TYPE_CHECKING:
     from embedctl.engine.facade import EngineFacade

@@ -141,6 +141,9 @@ class EngineFacade(Protocol):
     def health(self) -> Health:
         """How each backend does: its last probe, live requests, the machine's figures. Never blocks."""
 
+    def tune(self) -> JobHandle:
+        """Measure the native backend's token budget, loaded for it if need be. Result: `TuneReport`."""
+
     # Models
 
     def model(self, *, online: bool = True) -> ModelStatus:
@@ -214,7 +217,7 @@ class EngineFacade(Protocol):
     ) -> JobHandle:
         """Is it safe to switch? Check each backend, then one against the other. Result: `Study`.
 
-        Its `data` is read by `records.check_report`. `texts` are embedded besides the built-in ones, and
+        Its `data` is read by `study_data.check_report`. `texts` are embedded besides the built-in ones, and
         decide. What was not loaded is loaded for the time of the study.
 
         Raises:

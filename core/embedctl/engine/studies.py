@@ -22,10 +22,9 @@ from embedctl.records import (
     Fingerprint,
     Severity,
     Study,
-    check_data,
-    check_report,
 )
 from embedctl.settings import Settings
+from embedctl.study_data import check_report, data_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +131,7 @@ class Studies:
                 backends=report.backends,
                 fingerprints=tuple(evidence.fingerprint for evidence in evidences),
                 seconds=time.monotonic() - started,
-                data=check_data(report),
+                data=data_of(report),
             )
         )
         self._parts.journal.add(

@@ -14,6 +14,7 @@ from embedctl.records.backends import (
     LoadReport,
     Preflight,
     TextFailure,
+    TuneReport,
 )
 from embedctl.records.checks import (
     CheckReport,
@@ -26,8 +27,6 @@ from embedctl.records.checks import (
     Retrieval,
     Threshold,
     WorstText,
-    check_data,
-    check_report,
 )
 from embedctl.records.jobs import (
     Failure,
@@ -115,7 +114,6 @@ __all__ = [
     "Threshold",
     "Trial",
     "TrialReport",
+    "TuneReport",
     "WorstText",
-    "check_data",
-    "check_report",
 ]

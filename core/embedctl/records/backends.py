@@ -164,6 +164,19 @@ class CanaryReport:
 
 
 @dataclass(frozen=True, slots=True)
+class TuneReport:
+    """Which token budget is best for a loaded model, as measured."""
+
+    token_budget: int
+    """The smallest that is as fast as any; in use from the next load on."""
+    before: int
+    """The one in use now."""
+    rates: tuple[tuple[int, float], ...]
+    """Tokens per second for each budget that was tried."""
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoadReport:
     """What a load did."""
 

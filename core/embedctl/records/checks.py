@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from embedctl.records.backends import BackendName
-from embedctl.records.studies import Study
 
 CheckVerdict = Literal["safe", "safe with limits", "not safe", "undecided"]
 
@@ -145,24 +144,3 @@ class CheckReport:
     thresholds: tuple[Threshold, ...]
     cosines: tuple[float, ...]
     """Per text, in the order of the texts, those left out that one of the two gave no vector for."""
-
-
-def check_report(study: Study) -> CheckReport:
-    """The report that a study of kind `check` holds.
-
-    Raises:
-        ValueError: It is no such study, or its data is not laid out so.
-    """
-    if study.kind != "check":
-        raise ValueError(f"study {study.id} is of kind {study.kind}, not check")
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(CheckReport).validate_python(study.data)
-
-
-def check_data(report: CheckReport) -> Mapping[str, Any]:
-    """The report as a study holds it: `check_report` turned round."""
-    from pydantic import TypeAdapter
-
-    data: dict[str, Any] = TypeAdapter(CheckReport).dump_python(report, mode="json")
-    return data

@@ -28,7 +28,7 @@ class Study:
     fingerprints: tuple[Fingerprint, ...]
     seconds: float
     data: Mapping[str, Any]
-    """What JSON knows, laid out by the kind: for `check` see `embedctl.records.checks.CheckReport`."""
+    """What JSON knows, laid out by the kind: for `check` it is a `CheckReport`, see `embedctl.study_data`."""
     state: StudyState = "done"
 
 

@@ -1,0 +1,39 @@
+"""What a study holds, as records: its data is kept as JSON and read back as the dataclass of its kind."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from embedctl.records import CheckReport, Study
+
+Report = TypeVar("Report")
+
+
+def data_of(report: object) -> dict[str, Any]:
+    """A report (a dataclass of dataclasses) as plain JSON values: a study's `data`."""
+    from pydantic import TypeAdapter
+
+    plain: dict[str, Any] = TypeAdapter(type(report)).dump_python(report, mode="json")
+    return plain
+
+
+def report_of(kind: type[Report], study: Study) -> Report:
+    """`data_of` turned round.
+
+    Raises:
+        ValueError: The data is not laid out as this kind of report is.
+    """
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_python(study.data)
+
+
+def check_report(study: Study) -> CheckReport:
+    """What a study of kind `check` holds.
+
+    Raises:
+        ValueError: It is of another kind.
+    """
+    if study.kind != "check":
+        raise ValueError(f"study {study.id} is of kind {study.kind}, not check")
+    return report_of(CheckReport, study)
