@@ -64,7 +64,7 @@ class Progress(Protocol):
     ) -> None:
         """Say which step runs now and, where it can be counted, how much of it is done.
 
-        `unit` is "bytes", "texts", "requests" or "" (a plain count).
+        `unit` is "bytes", "texts", "requests", "seconds" (planned ones) or "" (a plain count).
         """
 
 

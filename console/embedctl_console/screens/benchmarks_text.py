@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 from textual.content import Content
 
 from embedctl.format import ABSENT, format_bytes, format_duration, format_moment, format_number
+from embedctl.run_tables import Table, changes, tables
 
 if TYPE_CHECKING:
     from embedctl.records import (
         Comparison,
         Fingerprint,
-        Measurement,
         Run,
         RunComparison,
         RunDelta,
@@ -69,15 +69,9 @@ def run_text(run: Run) -> Content:
     facts = (run.title, run.preset, format_moment(run.at), format_duration(run.seconds), run.state)
     rows = [
         Content.assemble((f"Run {run.id}", "bold"), " · ", " · ".join(fact for fact in facts if fact)),
-        _muted(
-            f"{'shape':<13}{'backend':<7}{'p50 ms':>8}{'p95 ms':>9}{'texts/s':>8}{'tokens/s':>10}"
-            f"{'peak':>10}{'errors':>8}"
-        ),
     ]
-    rows += [_measurement(measurement) for measurement in run.measurements]
-    if any(measurement.p95_note for measurement in run.measurements):
-        notes = sorted({measurement.p95_note for measurement in run.measurements if measurement.p95_note})
-        rows.append(_muted(f"* p95: {', '.join(notes)}"))
+    for number, table in enumerate(tables(run)):
+        rows += [*([Content("")] if number else []), *_table(table)]
     if run.comparisons:
         first = run.comparisons[0]
         pair = f"{first.candidate} is as {first.baseline}"
@@ -89,15 +83,23 @@ def run_text(run: Run) -> Content:
     return Content("\n").join(rows)
 
 
-def _measurement(row: Measurement) -> Content:
-    p95 = format_number(row.p95_ms) + ("*" if row.p95_note else " ")
-    return Content.assemble(
-        f"{row.shape:<13}",
-        (f"{row.backend:<7}", f"$series-{row.backend}"),
-        f"{format_number(row.p50_ms):>8}{p95:>9}{format_number(row.texts_per_s):>8}"
-        f"{format_number(row.tokens_per_s):>10}{format_bytes(row.peak_bytes):>10}",
-        (f"{row.errors:>8}", "bold $text-error" if row.errors else "$text-muted"),
-    )
+def _table(table: Table) -> list[Content]:
+    """A title, the columns' names, and the rows with backends and errors in their colours."""
+    names, *rows = table.lines()
+    lines = [Content.assemble((table.title, "bold")), _muted("  ".join(names).rstrip())]
+    for row in rows:
+        cells: list[Content] = []
+        for column, cell in zip(table.columns, row, strict=True):
+            style = ""
+            if column == "backend":
+                style = f"$series-{cell.strip()}"
+            elif column == "errors":
+                style = "$text-muted" if cell.strip() == "0" else "bold $text-error"
+            elif column == "verdict" and cell.strip() in ("leak", "worse"):
+                style = "bold $text-error"
+            cells.append(Content.assemble((cell, style)) if style else Content(cell))
+        lines.append(Content("  ").join(cells))
+    return [*lines, *(_muted(note) for note in table.notes)]
 
 
 def _comparison(row: Comparison) -> Content:
@@ -140,7 +142,14 @@ def comparison_text(both: RunComparison, width: int) -> Content:
         _muted(head + (f"{'peak A':>11}{'peak B':>11}" if peaks else "")),
     ]
     rows += [_delta(row, peaks=peaks) for row in both.rows]
+    if both.figures and (table := changes(both.figures)) is not None:
+        rows += [Content(""), *_table(table)]
     rows.append(Content(""))
+    if both.conflicts:
+        rows.append(
+            Content.assemble(("They did different work; no change here is a verdict:", "bold $text-error"))
+        )
+        rows += [Content.assemble(("✗ ", "$text-error"), conflict) for conflict in both.conflicts]
     if both.differences:
         rows.append(Content.assemble(("They differ in more than time:", "bold $text-warning")))
         rows += [Content.assemble(("! ", "$text-warning"), difference) for difference in both.differences]

@@ -100,9 +100,11 @@ def progress_words(job: JobUpdate) -> list[str]:
     if job.done is not None and job.total:
         if job.unit == "bytes":
             words.append(f"{format_bytes(job.done)} of {format_bytes(job.total)}")
+        elif job.unit == "seconds":  # planned ones: what is left of them is all that is worth saying
+            words.append(f"{job.done / job.total:.0%}")
         else:
             words.append(f"{job.done:,.0f} of {job.total:,.0f} {job.unit}".rstrip())
-    if job.rate is not None:
+    if job.rate is not None and job.unit != "seconds":
         words.append(format_rate(job.rate, job.unit))
     if job.eta is not None:
         words.append(f"{format_duration(job.eta)} left")

@@ -1,22 +1,32 @@
-"""`bench`: measure the backends, and look at what was measured."""
+"""`bench`: measure the backends, look at what was measured, and lay runs side by side."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedctl.cli.app import app, engine
+from embedctl.cli.app import EXIT_NO, app, engine
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, emit_table, say
-from embedctl.format import ABSENT, format_bytes, format_duration, format_moment, format_ms, format_number
-from embedctl.records import Measurement, Run, RunComparison
+from embedctl.errors import UsageError
+from embedctl.format import ABSENT, format_duration, format_moment, format_ms, format_number
+from embedctl.records import ConditionOutcome, Run, RunComparison
+from embedctl.run_tables import Table, changes, tables
 
-bench = typer.Typer(help="Benchmarks: run, list, show, compare.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from embedctl.engine.facade import EngineFacade
+
+bench = typer.Typer(
+    help="Benchmarks: run, resume, list, show, compare, carry about.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 app.add_typer(bench, name="bench")
 
-_NUMBERS = frozenset({"p50", "p95", "texts/s", "tokens/s", "peak", "n", "errors", "A p50", "B p50", "B/A"})
+_NUMBERS = frozenset({"A p50", "B p50", "B/A", "A texts/s", "B texts/s", "B/A texts/s"})
 
 
 @bench.command("run")
@@ -24,15 +34,40 @@ def run_now(
     backend: Annotated[
         list[str] | None, typer.Option("--backend", "-b", help="Measure only this one; may be repeated.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="How much is measured.")] = "quick",
+    preset: Annotated[
+        str,
+        typer.Option(help="How much: quick (a minute), standard (ten minutes) or thorough (hours)."),
+    ] = "quick",
     title: Annotated[str, typer.Option(help="A few words to find the run by.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure both backends side by side and keep the run."""
+    """Measure both backends side by side and keep the run. Ctrl-C keeps what was complete."""
     with engine(sampling=True, recording=True) as opened:
         opened.refresh()
         measured: Run = follow(opened.benchmark(backends=backend or None, preset=preset, title=title))
     _show(measured, as_json)
+
+
+@bench.command()
+def resume(
+    run_id: Annotated[
+        int | None, typer.Argument(metavar="[RUN]", help="Without it: the newest run that is not complete.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a run that was cancelled, failed, or lost its process."""
+    with engine(sampling=True, recording=True) as opened:
+        opened.refresh()
+        chosen = run_id if run_id is not None else _newest_incomplete(opened)
+        measured: Run = follow(opened.resume_benchmark(chosen))
+    _show(measured, as_json)
+
+
+def _newest_incomplete(opened: EngineFacade) -> int:
+    found = next((run.id for run in opened.runs() if run.state != "done"), None)
+    if found is None:
+        raise UsageError("There is no run to go on with", why="all stored runs are complete")
+    return found
 
 
 @bench.command("list")
@@ -57,7 +92,7 @@ def list_runs(
                 format_moment(run.at),
                 run.preset,
                 format_duration(run.seconds),
-                run.headline,
+                run.headline if run.state == "done" else f"{run.state}: {run.headline}",
                 run.title,
             )
             for run in runs
@@ -74,33 +109,89 @@ def show(run_id: Annotated[int, typer.Argument(metavar="RUN")], as_json: JsonOpt
     _show(found, as_json)
 
 
-@bench.command()
+@bench.command("export")
+def export_bundle(
+    run_id: Annotated[int, typer.Argument(metavar="RUN")],
+    file: Annotated[Path, typer.Argument(help="Gzipped JSON with all raw data; replaced if it exists.")],
+) -> None:
+    """Write a run to a file that another embedctl can import or compare with."""
+    from embedctl.lab.bundles import export_run
+
+    with engine() as opened:
+        export_run(opened.run(run_id), file)
+    say(f"run {run_id} is in {file}")
+
+
+@bench.command("import")
+def import_bundle(
+    file: Annotated[Path, typer.Argument(help="What `bench export` wrote.")], as_json: JsonOption = False
+) -> None:
+    """Keep a run from a file, under a new number."""
+    from embedctl.lab.bundles import import_run
+
+    read = import_run(file)
+    with engine() as opened:
+        kept = opened.add_run(read)
+    say(f"{file} is run {kept.id} now")
+    _show(kept, as_json)
+
+
+@app.command("compare")
+@bench.command("compare")
 def compare(
-    a: Annotated[int, typer.Argument(metavar="A")],
-    b: Annotated[int, typer.Argument(metavar="B")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A run's number, or a file of `bench export`.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    fail_on: Annotated[
+        str,
+        typer.Option(
+            help="Changes that make the exit code 1, such as p95>1.1,texts_per_s<0.95 (B over A) or "
+            "ndcg<-0.01 (B less A). [backend:]figure[@shape], > or <, a number; commas between."
+        ),
+    ] = "",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Compare even where model, precision or texts differ.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Two runs side by side."""
+    """Two runs side by side. Exit code 1 if a condition of --fail-on is met, 2 if their work differs."""
+    from embedctl.lab.compare import compare as lay_side_by_side
+    from embedctl.lab.thresholds import parse
+
+    parse(fail_on)  # refused before anything is opened
     with engine() as opened:
-        comparison = opened.compare_runs(a, b)
+        first, second = (_find(opened, name) for name in (a, b))
+    comparison = lay_side_by_side(first, second, fail_on=fail_on)
+    if comparison.conflicts and not anyway:
+        raise UsageError(
+            "The runs were not compared: they measured different things",
+            why="; ".join(comparison.conflicts),
+            remedy="choose runs of the same work, or say --anyway",
+        )
     if as_json:
         emit_json("run-comparison", comparison)
     else:
         _show_comparison(comparison)
+    if any(outcome.outcome == "met" for outcome in comparison.conditions):
+        raise typer.Exit(EXIT_NO)
+
+
+def _find(opened: EngineFacade, name: str) -> Run:
+    """A stored run by its number, or one from a file."""
+    from embedctl.lab.bundles import import_run
+
+    if name.isdecimal():
+        return opened.run(int(name))
+    return import_run(Path(name))
 
 
 def _show(run: Run, as_json: bool) -> None:
     if as_json:
         emit_json("run", run)
         return
-    emit(f"run {run.id}  {format_moment(run.at)}  {run.preset}  {run.workload}  {run.title}".rstrip())
-    emit_table(
-        ("shape", "backend", "p50", "p95", "texts/s", "tokens/s", "peak", "n", "errors"),
-        [_row(row) for row in run.measurements],
-        right=_NUMBERS,
-    )
-    if any(row.p95_note for row in run.measurements):
-        emit("* n too small for p95 to be trusted")
+    state = "" if run.state == "done" else f"  ({run.state})"
+    emit(f"run {run.id}  {format_moment(run.at)}  {run.preset}  {run.workload}  {run.title}".rstrip() + state)
+    for table in tables(run):
+        _emit(table)
     if run.comparisons:
         emit("")
         emit_table(
@@ -121,18 +212,12 @@ def _show(run: Run, as_json: bool) -> None:
         say(note)
 
 
-def _row(row: Measurement) -> tuple[str, ...]:
-    return (
-        row.shape,
-        row.backend,
-        format_ms(row.p50_ms),
-        format_ms(row.p95_ms) + ("*" if row.p95_note else ""),
-        format_number(row.texts_per_s),
-        format_number(row.tokens_per_s),
-        format_bytes(row.peak_bytes),
-        str(row.requests),
-        str(row.errors),
-    )
+def _emit(table: Table) -> None:
+    emit("")
+    emit(table.title)
+    emit_table(table.columns, table.rows, right=table.right)
+    for note in table.notes:
+        emit(note)
 
 
 def _show_comparison(comparison: RunComparison) -> None:
@@ -153,7 +238,25 @@ def _show_comparison(comparison: RunComparison) -> None:
             )
             for row in comparison.rows
         ],
-        right=_NUMBERS | {"A texts/s", "B texts/s", "B/A texts/s"},
+        right=_NUMBERS,
     )
+    if comparison.figures and (table := changes(comparison.figures)) is not None:
+        _emit(table)
+    elif comparison.figures:
+        emit("No figure changed by more than what matters, as far as that can be said.")
+    for outcome in comparison.conditions:
+        emit(_judged(outcome))
     for difference in comparison.differences:
         say(f"differs: {difference}")
+
+
+def _judged(outcome: ConditionOutcome) -> str:
+    delta, change = outcome.delta, outcome.delta.change
+    value = "n/a"
+    if change is not None:
+        value = format_number(change.estimate)
+        if change.low is not None and change.high is not None:
+            value += f" ({format_number(change.low)}–{format_number(change.high)})"
+        else:
+            value += " (n too small for an interval)"
+    return f"{outcome.text}: {outcome.outcome}, {delta.backend} {delta.shape} {value}"

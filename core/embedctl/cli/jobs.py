@@ -79,7 +79,7 @@ class _ProgressLine:
             text += f" {update.done / update.total:.0%}"
             if update.unit == "bytes":
                 text += f" of {format_bytes(update.total)}"
-        if update.rate and update.unit:
+        if update.rate and update.unit not in ("", "seconds"):
             text += f", {format_rate(update.rate, update.unit)}"
         if update.eta is not None:
             text += f", {format_duration(update.eta)} left"

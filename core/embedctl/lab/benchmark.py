@@ -83,7 +83,7 @@ def run_benchmark(
     faults = {target.name: found for target in targets if (found := _gate(target, fitting))}
     bench.faulty = frozenset(faults)
     run = _noted(run, *(f"{name} failed the gate, no verdicts: {fault}" for name, fault in faults.items()))
-    run = keep(_noted(run, overhead_note(pace.now)))
+    run = keep(_noted(run, overhead_note(pace)))
     return _Measuring(bench, chosen.stages, chosen.limit, progress, keep, run).all()
 
 
@@ -136,16 +136,14 @@ class _Measuring:
         least = stage.least(self.bench)
         if least <= left:
             return ""
-        return (
-            f"it takes at least {least:,.0f} s, and {max(0.0, left):,.0f} s of {self.limit:,.0f} s are left"
-        )
+        return f"it takes about {least:,.0f} s, and {max(0.0, left):,.0f} s of {self.limit:,.0f} s are left"
 
     def _reporter(self, stage: Stage, shares: Sequence[float], number: int) -> Callable[[float], None]:
         before, all_of_them = sum(shares[:number]), sum(shares)
         step = f"{stage.name} ({number + 1} of {len(self.stages)})"
 
         def report(share: float) -> None:
-            self.progress(step, done=before + shares[number] * min(1.0, share), total=all_of_them)
+            self.progress(step, done=before + shares[number] * min(1.0, share), total=all_of_them, unit="seconds")
 
         return report
 

@@ -1,4 +1,4 @@
-"""The lab's own share of a latency, measured with a target that does nothing."""
+"""The lab's own share of a latency, measured with targets that embed nothing."""
 
 from __future__ import annotations
 
@@ -6,31 +6,38 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from embedctl.lab.statistics import percentile
-from embedctl.lab.targets import Target, send
+from embedctl.lab.targets import Pace, Target, send
 from embedctl.records import EmbedResult, Fingerprint
 
 _REQUESTS: Final = 300
-_TYPICAL_MS: Final = 10.0
+_WAITS: Final = 20
+_TYPICAL_S: Final = 0.010
 
 
-def overhead_note(now: Callable[[], float]) -> str:
-    """What timing, counting and the threads beside it add to a request, at the median and at p95."""
-    target = _idle_target()
-    times = [send(target, ["a text"], now).seconds * 1e3 for _ in range(_REQUESTS)]
-    median, p95 = percentile(times, 0.50) or 0.0, percentile(times, 0.95) or 0.0
+def overhead_note(pace: Pace) -> str:
+    """What the lab adds to a request: by a target that does nothing, and by one that waits for 10 ms.
+
+    The second shows what the sampler's and the screen's threads add as well, together with the system's own
+    delay in waking a thread, so that it is an upper end.
+    """
+    nothing = [send(_target(lambda: None), ["a text"], pace.now).seconds for _ in range(_REQUESTS)]
+    waiting = _target(lambda: pace.sleep(_TYPICAL_S))
+    late = [send(waiting, ["a text"], pace.now).seconds - _TYPICAL_S for _ in range(_WAITS)]
+    added, most = percentile(nothing, 0.50) or 0.0, percentile(late, 0.50) or 0.0
     return (
-        f"the lab's own share: {median * 1e3:.1f} µs a request (p95 {p95 * 1e3:.1f} µs), "
-        f"{median / _TYPICAL_MS:.2%} of {_TYPICAL_MS:g} ms; with a target that does nothing"
+        f"the lab's own share: {added * 1e6:.1f} µs a request with a target that does nothing; at most "
+        f"{most / _TYPICAL_S:.1%} of a {_TYPICAL_S * 1e3:.0f} ms answer"
     )
 
 
-def _idle_target() -> Target:
+def _target(work: Callable[[], None]) -> Target:
     import numpy as np
 
     result = EmbedResult(np.ones((1, 1024), np.float32), "none", None, (), (), 0.0)
     mark = Fingerprint("none", None, "", None, None, None, True, None, None, None, None, None, None, None)
 
     def embed(_: Sequence[str], __: int | None) -> EmbedResult:
+        work()
         return result
 
     return Target("none", embed, lambda: mark)
