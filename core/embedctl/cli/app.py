@@ -14,7 +14,7 @@ import typer
 
 import embedctl
 from embedctl.cli.output import emit, say, say_error
-from embedctl.errors import Cancelled, EmbedctlError
+from embedctl.errors import Cancelled, EmbedctlError, UsageError
 from embedctl.events import ConnectionChanged, Message
 from embedctl.paths import Paths
 
@@ -94,6 +94,26 @@ def engine(*, sampling: bool = False, recording: bool = False) -> Iterator[Engin
         opened.close()
 
 
+@contextmanager
+def running_engine(needs: str) -> Iterator[EngineFacade]:
+    """The engine of a running service or console, for what makes no sense in a process that ends at once.
+
+    Raises:
+        UsageError: None runs; `needs` says in its first line why one must.
+    """
+    opened = _attached()
+    if opened is None:
+        raise UsageError(
+            f"{needs}, and no service runs here",
+            why="this command's own process ends at once and serves nobody",
+            remedy="start one with `embedctl serve`, and point your application at it",
+        )
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
 def _attached() -> EngineFacade | None:
     from embedctl.control.attach import attach
 
@@ -155,6 +175,8 @@ def _run(arguments: Sequence[str]) -> int:
         machine,
         models,
         service,
+        trial,
+        tune,
     )
 
     try:

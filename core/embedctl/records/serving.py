@@ -18,9 +18,9 @@ class Trial:
 
     candidate: BackendName
     shadow: float = 0.0
-    """Share of live requests that the candidate embeds too, 0 to 1."""
+    """Share of the requests that the active backend answers which the candidate embeds too, 0 to 1."""
     share: float = 0.0
-    """Share of live requests that the candidate answers, 0 to 1."""
+    """Share of all requests without a backend's name that the candidate answers, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class TrialReport:
     shadowed: int
     """Requests that the candidate embedded too."""
     compared: int
-    """Texts whose two vectors were compared."""
+    """Texts whose two vectors were compared; cosines and latencies are of the newest of them."""
     dropped: int
     """Requests that were to be shadowed but found the candidate busy: live traffic never waits for it."""
     failed: int
