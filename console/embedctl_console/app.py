@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from embedctl.engine import EngineFacade, JobHandle
-    from embedctl.events import Message
+    from embedctl.events import ConnectionChanged, Message
     from embedctl_console.state import ConsoleState, Topic
 
 _MODEL_JOBS = ("download", "verify", "remove")
@@ -186,14 +186,28 @@ class ConsoleApp(App[None]):
 
         if self.state is None or self.leaving or not self.screen_stack:  # too late to show
             return
-        ended = dict(self.state.ended)
+        ended, before = dict(self.state.ended), self.state.connection
         changed = self.state.apply_all(messages)
         for kind, job in self.state.ended.items():
             if ended.get(kind) is not job:
                 self._job_ended(job)
+        if Topic.CONNECTION in changed:
+            self._connection_changed(before)
         self.news.publish(changed)
         if changed & (Topic.BACKENDS | Topic.JOBS):
             self.refresh_bindings()
+
+    def _connection_changed(self, before: ConnectionChanged | None) -> None:
+        now = self.state.connection if self.state is not None else None
+        if now is None:
+            return
+        if not now.connected:
+            self.report(
+                EmbedctlError(f"The connection to {now.where} is lost", why=now.why, remedy=now.remedy)
+            )
+        elif before is not None and not before.connected:
+            self.notify("connected again", title=now.where, markup=False)
+            self.run_worker(self._load_past(), group="past", exclusive=True)
 
     def _screen_changed(self, _: Screen[object]) -> None:
         from embedctl_console.state import Topic
@@ -298,7 +312,7 @@ class ConsoleApp(App[None]):
         """Leave; ask first when jobs run; asked again while leaving, do not wait for the engine."""
         if self.leaving:
             self.exit(return_code=self._exit_code)
-        elif self.state is not None and self.state.status.jobs:
+        elif self.state is not None and self.state.status.jobs and self.state.connection is None:
             from embedctl_console.screens.notices import quit_dialog
 
             if self.screen.id != "quit-dialog":
@@ -335,7 +349,7 @@ class ConsoleApp(App[None]):
 
         self.leaving = True
         self._bridge.close()
-        self.push_screen(LeavingScreen())
+        self.push_screen(LeavingScreen(attached=self.state is not None and self.state.connection is not None))
         self.run_worker(self._close(), group="close")
 
     async def _close(self) -> None:

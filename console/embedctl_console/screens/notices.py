@@ -100,10 +100,22 @@ class LeavingScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", "Leave now")]
 
+    def __init__(self, *, attached: bool) -> None:
+        """
+        Args:
+            attached: The engine is a service's and goes on.
+        """
+        super().__init__()
+        self._attached = attached
+
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            yield Static("Stopping workers…", classes="dialog-title")
-            yield Static("Their memory is given back before the console ends.", classes="dialog-body")
+            if self._attached:
+                yield Static("Detaching…", classes="dialog-title")
+                yield Static("The service and its jobs go on.", classes="dialog-body")
+            else:
+                yield Static("Stopping workers…", classes="dialog-title")
+                yield Static("Their memory is given back before the console ends.", classes="dialog-body")
             yield Static(
                 Content.assemble(("q", "bold $footer-key-foreground"), " leave without waiting"),
                 classes="dialog-keys",

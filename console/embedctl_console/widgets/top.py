@@ -14,6 +14,7 @@ from embedctl_console.widgets.text import Text, spread
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
+    from embedctl.events import ConnectionChanged
     from embedctl.records import Status
     from embedctl_console.state import ConsoleState, Topic
 
@@ -48,20 +49,21 @@ class TopBar(Widget):
     def on_resize(self) -> None:
         state = console_of(self).state
         if state is not None:
-            self._show_machine(state.status)
+            self._show_machine(state)
 
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         from embedctl_console.state import Topic
 
-        if changed & (Topic.MACHINE | Topic.BACKENDS):
-            self._show_machine(state.status)
+        if changed & (Topic.MACHINE | Topic.BACKENDS | Topic.CONNECTION):
+            self._show_machine(state)
 
-    def _show_machine(self, status: Status) -> None:
-        self.query_one("#machine", Text).show(machine_line(status, self.size.width - 2))
+    def _show_machine(self, state: ConsoleState) -> None:
+        line = machine_line(state.status, self.size.width - 2, state.connection)
+        self.query_one("#machine", Text).show(line)
 
 
-def machine_line(status: Status, width: int) -> Content:
-    """The machine and its GPU at the left; demo, active backend and recording at the right."""
+def machine_line(status: Status, width: int, connection: ConnectionChanged | None = None) -> Content:
+    """The machine and its GPU at the left; demo, connection, active backend and recording at the right."""
     machine = status.machine
     if machine is None:
         place = "looking at this machine…"
@@ -69,10 +71,17 @@ def machine_line(status: Status, width: int) -> Content:
         gpu = machine.gpu.name if machine.gpu else "no GPU"
         place = f"{machine.hostname} · {gpu}" if width >= 90 or not machine.simulated else gpu
     left = Content.assemble(("embedctl", "bold $primary"), f"  {place}")
-    name = status.active
-    right = [Content.assemble("active ", (name, f"bold $series-{name}"))]
+    right = []
     if status.demo or (machine is not None and machine.simulated):
-        right.insert(0, Content.assemble((" SIMULATED GB10 · demo ", "bold $background on $demo")))
+        right.append(Content.assemble((" SIMULATED GB10 · demo ", "bold $background on $demo")))
+    if connection is not None and not connection.connected:  # all that follows would be of the past
+        right.append(Content.assemble(("✗ connection lost", "bold $text-error")))
+        return spread(left, Content("  ").join(right), width)
+    if connection is not None:
+        place = connection.where if width >= 110 else "attached"
+        right.append(Content.assemble((f"⇄ {place}", "$text-accent")))
+    name = status.active
+    right.append(Content.assemble("active ", (name, f"bold $series-{name}")))
     if status.recording:
         right.append(Content.assemble(("●", "$error"), " recording" if width >= 90 else " rec"))
     else:
