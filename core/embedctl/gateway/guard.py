@@ -102,18 +102,21 @@ class Guard:
                 403 if len(hosts) == 1 else 400,
                 "The Host header names no host that this gateway is called by (gateway.allowed_hosts)",
                 code="invalid_host",
+                close=True,
             )
         if any(origin.decode("latin-1") not in self._origins for origin in origins):
             raise Problem(
                 403,
                 "This page's origin may not call the gateway (gateway.cors_origins)",
                 code="invalid_origin",
+                close=True,
             )
         if self._keys and path not in OPEN_PATHS and not self._keys.accept_any(given):
             raise Problem(
                 401,
                 "A valid API key is needed: Authorization: Bearer …, or X-API-Key",
                 code="invalid_api_key",
+                close=True,
                 headers={"www-authenticate": "Bearer"},
             )
 
