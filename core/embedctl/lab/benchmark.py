@@ -143,7 +143,8 @@ class _Measuring:
         step = f"{stage.name} ({number + 1} of {len(self.stages)})"
 
         def report(share: float) -> None:
-            self.progress(step, done=before + shares[number] * min(1.0, share), total=all_of_them, unit="seconds")
+            done = before + shares[number] * min(1.0, share)
+            self.progress(step, done=done, total=all_of_them, unit="seconds")
 
         return report
 
