@@ -256,6 +256,16 @@ def settings_error(error: ValidationError, file: Path, *, variables: bool = True
     )
 
 
+def setting_names() -> dict[str, tuple[str, ...]]:
+    """The names of all settings by section."""
+    sections = {section: field.annotation for section, field in Settings.model_fields.items()}
+    return {
+        section: tuple(model.model_fields)
+        for section, model in sections.items()
+        if isinstance(model, type) and issubclass(model, BaseModel)
+    }
+
+
 def _known(location: list[str]) -> str:
     model: type[BaseModel] = Settings
     for part in location:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from embedctl.doctor.backend_checks import check_backend, check_disk, check_model
+from embedctl.doctor.environment_checks import check_environment
 from embedctl.doctor.machine_checks import check_machine, check_memory, check_python
 from embedctl.doctor.torch_checks import ask_torch, check_torch
 from embedctl.errors import HubError
 from embedctl.records import Finding, ModelStatus, Severity, Status
+from embedctl.settings import setting_names
 
 
 def examine(
@@ -19,6 +22,7 @@ def examine(
     *,
     store_path: Path,
     torch: Callable[[], Mapping[str, Any] | str] = ask_torch,
+    environment: Mapping[str, str] = os.environ,
 ) -> tuple[Finding, ...]:
     """Look at everything that commonly goes wrong. Takes seconds: torch is asked in a process of its own.
 
@@ -27,6 +31,7 @@ def examine(
         model: Gives the model's state from the disk alone.
         store_path: The history file.
         torch: Gives torch's report; for tests.
+        environment: The process's variables; for tests.
     """
     found = [check_python()]
     machine = status.machine
@@ -37,6 +42,12 @@ def examine(
     real_gpu = machine.gpu if machine is not None and not machine.simulated else None
     found += check_torch(torch(), real_gpu)
     unified = machine.gpu.unified if machine is not None and machine.gpu is not None else None
+    found += check_environment(
+        environment,
+        setting_names(),
+        unified_memory=unified,
+        ollama_here=not any(backend.name == "ollama" and backend.remote for backend in status.backends),
+    )
     for backend in status.backends:
         found += check_backend(backend, unified_memory=unified)
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from embedctl.doctor import examine
@@ -29,6 +30,7 @@ def examined(
     model: Callable[[], ModelStatus] = canned.model,
     ollama_version: str = "0.31.0",
     recording: bool = True,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Finding, ...]:
     status = Status(
         at=canned.NOW,
@@ -42,7 +44,9 @@ def examined(
         demo=False,
         recording=recording,
     )
-    return examine(status, model, store_path=tmp_path / "history.db", torch=lambda: CPU_TORCH)
+    return examine(
+        status, model, store_path=tmp_path / "history.db", torch=lambda: CPU_TORCH, environment=environment
+    )
 
 
 def topics(found: tuple[Finding, ...]) -> list[str]:
@@ -79,6 +83,11 @@ def test_faults_of_unified_memory_are_told_on_such_machines_and_where_nobody_kno
     assert stalls(canned.gb10())
     assert stalls(replace(canned.gb10(), gpus=unknown))
     assert not stalls(replace(canned.gb10(), gpus=discrete))
+
+
+def test_a_variable_that_nobody_reads_is_told_before_the_backends(tmp_path: Path) -> None:
+    found = examined(canned.gb10(), tmp_path, environment={"EMBEDCTL_NATIVE_DTYPE": "float32"})
+    assert topics(found)[1:4] == ["torch", "environment", "native"]
 
 
 def test_an_unseen_machine_leaves_the_rest_to_be_looked_at(tmp_path: Path) -> None:
