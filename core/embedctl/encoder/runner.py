@@ -31,8 +31,15 @@ class Staged(Protocol):
 class Ticket(Protocol):
     """A batch under way."""
 
+    def pending(self) -> bool:
+        """Whether the device still works on it, and will be done without anybody's help."""
+
     def wait(self) -> None:
-        """Wait until the device is done with the batch."""
+        """Wait until the device is done with the batch.
+
+        Raises:
+            RuntimeError: The batch failed; there is nothing to collect. Perhaps memory did not suffice.
+        """
 
     def collect(self) -> Vectors:
         """The vectors, shape (texts, dimension), waited for.
@@ -53,26 +60,30 @@ class Runner(Protocol):
         """Give back what is cached but unused, before a smaller attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    vectors: Vectors
-
-    def wait(self) -> None:
-        pass
-
-    def collect(self) -> Vectors:
-        return self.vectors
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _HostBatch:
+    """Computed in `wait`, not at launch: what a batch before it brought is delivered first."""
+
     forward: Forward
     row: Row
     normalize: bool
+    vectors: Vectors | None = None
+
+    def launch(self) -> Ticket:
+        return self
 
     @torch.inference_mode()
-    def launch(self) -> Ticket:
-        return _Finished(self.forward(self.row, normalize=self.normalize).cpu().numpy())
+    def wait(self) -> None:
+        if self.vectors is None:
+            self.vectors = self.forward(self.row, normalize=self.normalize).cpu().numpy()
+
+    def pending(self) -> bool:
+        return False
+
+    def collect(self) -> Vectors:
+        self.wait()
+        assert self.vectors is not None
+        return self.vectors
 
 
 class HostRunner:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from embedctl.encoder.jobs import Item, Job
 from embedctl.encoder.memory import is_out_of_memory
 from embedctl.encoder.packing import pack
 from embedctl.encoder.runner import Runner, Staged, Ticket
-from embedctl.errors import Cancelled
+from embedctl.errors import BackendError, BackendNotLoadedError, Cancelled
 
 _SMALL_TOKENS = 1024
 """A request with no more tokens left than these goes before bulk jobs."""
@@ -86,25 +87,35 @@ class Scheduler:
         """Those of the jobs that nobody waits for in `run`."""
         self._served = False
         """A `drive` is there for the submitted jobs."""
+        self._closed = False
         # Up to here guarded by `_turn`; what follows belongs to whoever drives.
+        self._meanwhile: Callable[[], None] | None = None
         self._flight: _Flight | None = None
         self._bulk: _Batch | None = None
         """The next bulk batch, put together while another one runs."""
         self._bulk_next = False
+        self._batches = 0
 
     @property
     def token_budget(self) -> int:
         return self._budget
+
+    @property
+    def batches(self) -> int:
+        """Batches put on the device so far."""
+        return self._batches
 
     def run(self, job: Job) -> None:
         """Return once `job` is finished.
 
         Raises:
             Cancelled: The job's `cancelled` said so; its place is free again.
+            BackendNotLoadedError: The scheduler is closed.
         """
         if job.is_finished():
             return
         with self._turn:
+            self._require_open()
             self._jobs.append(job)
         try:
             while not job.is_finished():
@@ -115,7 +126,7 @@ class Scheduler:
                     self._driven = True
                 try:
                     while not job.is_finished():
-                        self._step()
+                        self._advance()
                 finally:
                     with self._turn:
                         self._driven = False
@@ -128,22 +139,31 @@ class Scheduler:
             raise job.error
 
     def submit(self, job: Job) -> bool:
-        """Leave `job` to a `drive`; true if there is none, and the caller has to call it now."""
+        """Leave `job` to a `drive`; true if there is none, and the caller has to call it now.
+
+        Raises:
+            BackendNotLoadedError: The scheduler is closed.
+        """
         with self._turn:
+            self._require_open()
             self._jobs.append(job)
             self._submitted.append(job)
             first, self._served = not self._served, True
         return first
 
-    def drive(self, deliver: Callable[[list[Job]], None]) -> None:
+    def drive(
+        self, deliver: Callable[[list[Job]], None], meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Run batches until no submitted job is left. For the caller to whom `submit` has said so.
 
         Args:
             deliver: Gets the submitted jobs that are finished, after each batch and while the next one runs.
+            meanwhile: Called again and again while the device works; may `submit`.
         """
         with self._turn:
             self._turn.wait_for(lambda: not self._driven)
             self._driven = True
+        self._meanwhile = meanwhile
         try:
             while True:
                 if finished := self._take_finished():
@@ -152,15 +172,55 @@ class Scheduler:
                     if not self._submitted:
                         self._served = False
                         return
-                try:
-                    self._step()
-                except Exception as error:  # a fault of ours: nobody may be left waiting for it
-                    for job in self._waiting():
-                        self._end(job, error)
+                self._advance()
+        except BaseException:
+            with self._turn:
+                self._served = False
+            raise
+        finally:
+            self._meanwhile = None
+            with self._turn:
+                self._driven = False
+                self._turn.notify_all()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have the device to oneself while inside: requests wait.
+
+        Raises:
+            BackendNotLoadedError: The scheduler is closed.
+        """
+        with self._turn:
+            self._turn.wait_for(lambda: not self._driven or self._closed)
+            self._require_open()
+            self._driven = True
+        try:
+            yield
         finally:
             with self._turn:
                 self._driven = False
                 self._turn.notify_all()
+
+    def close(self) -> None:
+        """Fail what waits and take nothing more. Returns when the batch that ran is done. Final."""
+        with self._turn:
+            if self._closed:
+                return
+            self._closed = True
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: not self._driven)
+            self._driven = True
+        self._drop_unwanted()
+        flight, self._flight, self._bulk = self._flight, None, None
+        if flight is not None:
+            with suppress(Exception):  # nobody asks for it any more
+                flight.ticket.wait()
+        with self._turn:
+            self._driven = False
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise _closed()
 
     def _take_finished(self) -> list[Job]:
         with self._turn:
@@ -172,20 +232,30 @@ class Scheduler:
 
     # One step of the driver -------------------------------------------------------------------------------
 
+    def _advance(self) -> None:
+        """One step. A fault of ours in it ends every request: nobody may be left waiting."""
+        try:
+            self._step()
+        except BaseException as error:
+            self._flight = self._bulk = None
+            ours = isinstance(error, Exception)
+            for job in self._waiting():
+                self._end(job, error if ours else BackendError("Embedding was interrupted"))
+            if not ours:
+                raise
+
     def _step(self) -> None:
         """Put the next batch on the device as soon as the one before it is done."""
         before = self._flight
         if before is not None:
-            self._drop_cancelled()
+            self._drop_unwanted()
             if self._bulk is None:
                 self._bulk = self._compose(self._gather_bulk(wait=False))
-            try:
-                before.ticket.wait()
-            except Exception as error:
-                self._fail(before.batch.parts, error)
+            if (problem := _problem(before.ticket.wait)) is not None:
+                self._give_up(before.batch, problem)
                 before = None
         self._flight = None
-        self._drop_cancelled()
+        self._drop_unwanted()
         small = [] if self._bulk_next and self._bulk is not None else self._gather_small()
         self._bulk_next = bool(small)
         if small:
@@ -220,7 +290,11 @@ class Scheduler:
         for job in self._waiting():
             if (_is_small(job) and job.ready_tokens) or not _agree(parts, job):
                 continue
-            job.prepare(room, wait=wait and not parts)
+            try:
+                job.prepare(room, wait=wait and not parts)
+            except Exception as error:  # of a tokenizer: that request's own trouble
+                self._end(job, error)
+                continue
             if job.ready_tokens < room and not job.all_ready and not wait:
                 continue  # half a batch wastes the device; more tokens are on their way
             items = job.take(room, min(texts, job.most_texts or texts))
@@ -245,13 +319,18 @@ class Scheduler:
         with self._turn:
             return [job for job in self._jobs if not job.is_finished()]
 
-    def _drop_cancelled(self) -> None:
+    def _drop_unwanted(self) -> None:
         for job in self._waiting():
+            if self._closed:
+                self._end(job, _closed())
+                continue
             try:
                 if job.cancelled is not None and job.cancelled():
                     raise Cancelled
             except BaseException as error:  # whatever the caller's function raises is that caller's
                 self._end(job, error)
+        if self._bulk is not None and all(part.job.is_finished() for part in self._bulk.parts):
+            self._bulk = None
 
     def _compose(self, parts: list[_Part]) -> _Batch | None:
         if not parts:
@@ -269,8 +348,7 @@ class Scheduler:
         try:
             staged = self._runner.stage(packed, normalize=parts[0].job.normalize)
         except Exception as error:
-            memory = is_out_of_memory(error)
-            if not memory:
+            if not is_out_of_memory(error):
                 self._fail(parts, error)
                 return None
         else:
@@ -282,13 +360,22 @@ class Scheduler:
         if batch is None:
             return None
         try:
-            return _Flight(batch, batch.staged.launch())
+            flight = _Flight(batch, batch.staged.launch())
         except Exception as error:
-            if not is_out_of_memory(error):
-                self._fail(batch.parts, error)
-                return None
-        self._shrink(batch.parts, batch.tokens)
+            problem = error
+        else:
+            self._batches += 1
+            return flight
+        self._give_up(batch, problem)
         return None
+
+    def _give_up(self, batch: _Batch, error: Exception) -> None:
+        """The batch brought no vectors: smaller ones may, if memory was what it lacked."""
+        if is_out_of_memory(error):
+            error.__traceback__ = None  # it keeps the batch's tensors alive
+            self._shrink(batch.parts, batch.tokens)
+        else:
+            self._fail(batch.parts, error)
 
     def _shrink(self, parts: list[_Part], tokens: int) -> None:
         """Memory did not suffice: put the texts back and go on with half the budget."""
@@ -298,13 +385,19 @@ class Scheduler:
             part.job.fail_for_memory(part.items[0][0])
             self._notify()
             return
-        self._budget = max(1, min(self._budget, tokens) // 2)
+        # A batch staged before memory ran out may be larger than the budget of now.
+        self._budget = max(1, min(self._budget, tokens // 2))
         for part in parts:
             part.job.put_back(part.items)
             part.job.notes = [f"out of memory with {tokens} tokens per batch: went on with {self._budget}"]
 
     def _deliver(self, flight: _Flight) -> None:
-        batch, vectors = flight.batch, flight.ticket.collect()
+        batch = flight.batch
+        try:
+            vectors = flight.ticket.collect()
+        except Exception as error:
+            self._fail(batch.parts, error)
+            return
         if len(batch.parts) == 1:
             part = batch.parts[0]
             part.job.add([part.items[i][0] for _, i in batch.order], vectors)
@@ -326,6 +419,21 @@ class Scheduler:
     def _notify(self) -> None:
         with self._turn:
             self._turn.notify_all()
+
+
+def _problem(call: Callable[[], None]) -> Exception | None:
+    """What `call` raised, told outside the `except` block, which keeps the raising frames alive."""
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
+
+
+def _closed() -> BackendNotLoadedError:
+    return BackendNotLoadedError(
+        "The encoder was closed", why="its model is being unloaded", remedy="load the model again"
+    )
 
 
 def _is_small(job: Job) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from embedctl.encoder.jobs import Job
 from embedctl.encoder.packing import Packed
 from embedctl.encoder.scheduler import Scheduler
-from embedctl.errors import BackendOutOfMemoryError, Cancelled
+from embedctl.errors import BackendNotLoadedError, BackendOutOfMemoryError, Cancelled
 
 WAIT = 20  # seconds after which a test is stuck
 
@@ -250,3 +250,263 @@ def test_tokens_made_in_the_background_end_in_the_same_answers() -> None:
         scheduler(runner, budget=8000).run(request)
     assert request.result("cuda").vectors[:, 0].tolist() == lengths
     assert max(sum(batch) for batch in runner.batches) <= 8000
+
+
+# Fairness, counted in batches ---------------------------------------------------------------------------
+
+
+def arrive(shared: Scheduler, request: Job, pool: ThreadPoolExecutor) -> Any:
+    """Send a request from a thread of its own; returns once it stands in the queue."""
+    future = pool.submit(shared.run, request)
+    pause = threading.Event()
+    while request not in shared._jobs and not future.done():
+        pause.wait(0.001)
+    return future
+
+
+@pytest.mark.parametrize("moment", range(5))
+@pytest.mark.parametrize("clients", [1, 4])
+def test_a_query_is_answered_after_one_bulk_batch_whenever_it_comes(moment: int, clients: int) -> None:
+    """The batch that ran when it came, and its own: the next bulk batch is not begun before."""
+    runner = FakeRunner()
+    shared = scheduler(runner, budget=2000)
+    queries = [job(7) for _ in range(clients)]
+    answered: list[int] = []
+    with ThreadPoolExecutor(clients) as pool:
+
+        def come(number: int) -> None:
+            if number == moment:
+                for query in queries:
+                    arrive(shared, query, pool)
+            answered.append(sum(query.is_finished() for query in queries))
+
+        runner.on_wait = come
+        shared.run(bulk(8))
+    assert runner.batches[moment] == [2000]
+    assert runner.batches[moment + 1] == [7] * clients
+    assert all(batch == [2000] for batch in runner.batches[moment + 2 :])
+    assert answered[moment + 1 : moment + 3] == [
+        0,
+        clients,
+    ]  # delivered before the batch after it is computed
+
+
+def test_a_request_that_comes_to_an_idle_device_waits_for_nobody() -> None:
+    runner = FakeRunner()
+    shared = scheduler(runner)
+    for number in range(3):
+        shared.run(job(5))
+        assert len(runner.batches) == number + 1
+    assert shared.batches == 3
+
+
+def test_batches_grow_with_the_number_of_clients() -> None:
+    runner = FakeRunner()
+    shared = scheduler(runner)
+    with ThreadPoolExecutor(32) as pool:
+        futures: list[Any] = []
+
+        def crowd(number: int) -> None:
+            if number == 0:
+                futures.extend(arrive(shared, job(5 + i), pool) for i in range(32))
+
+        runner.on_wait = crowd
+        shared.run(job(3))
+        for future in futures:
+            future.result(WAIT)
+    assert [len(batch) for batch in runner.batches] == [1, 32]
+
+
+# Ends ----------------------------------------------------------------------------------------------------
+
+
+def held(runner: FakeRunner) -> tuple[threading.Event, threading.Event]:
+    """Have the runner stand in its first batch: (it stands there, let it go on)."""
+    standing, go_on = threading.Event(), threading.Event()
+
+    def hold(number: int) -> None:
+        standing.set()
+        assert go_on.wait(WAIT)
+
+    runner.on_wait = hold
+    return standing, go_on
+
+
+def test_closing_in_mid_batch_fails_what_waits_and_leaves_no_thread() -> None:
+    runner = FakeRunner()
+    standing, go_on = held(runner)
+    shared = scheduler(runner, budget=2000)
+    requests = [bulk(50), job(5), bulk(3)]
+    before = threading.active_count()
+    with ThreadPoolExecutor(4) as pool:
+        futures = [arrive(shared, request, pool) for request in requests]
+        assert standing.wait(WAIT)
+        closing = pool.submit(shared.close)
+        while not shared._closed:
+            standing.wait(0)
+        go_on.set()
+        closing.result(WAIT)
+        for future in futures:
+            future.result(WAIT)
+    for request in requests:
+        with pytest.raises(BackendNotLoadedError):
+            request.result("cpu")
+    assert len(runner.batches) <= 2
+    assert not shared._jobs and shared._flight is None
+    assert threading.active_count() == before
+    with pytest.raises(BackendNotLoadedError):
+        shared.run(job(1))
+    with pytest.raises(BackendNotLoadedError):
+        shared.submit(job(1))
+    shared.close()
+
+
+def test_closing_delivers_the_failure_to_whoever_submitted() -> None:
+    runner = FakeRunner()
+    standing, go_on = held(runner)
+    shared = scheduler(runner, budget=2000)
+    delivered: list[Job] = []
+    requests = [bulk(9), job(5)]
+    assert [shared.submit(request) for request in requests] == [True, False]
+    with ThreadPoolExecutor(2) as pool:
+        driving = pool.submit(shared.drive, delivered.extend)
+        assert standing.wait(WAIT)
+        closing = pool.submit(shared.close)
+        while not shared._closed:
+            standing.wait(0)
+        go_on.set()
+        driving.result(WAIT)
+        closing.result(WAIT)
+    assert sorted(map(id, delivered)) == sorted(map(id, requests))
+    assert all(isinstance(request.error, BackendNotLoadedError) for request in requests)
+
+
+def test_closing_ends_tokenising_in_the_background() -> None:
+    standing, go_on = threading.Event(), threading.Event()
+
+    def slow(texts: Sequence[str]) -> Any:
+        standing.set()
+        assert go_on.wait(WAIT)
+        return tokenize(texts)
+
+    shared = scheduler(FakeRunner())
+    with ThreadPoolExecutor(2) as background, ThreadPoolExecutor(2) as pool:
+        request = Job(["5"] * 40_000, slow, dimension=4, background=background)
+        running = pool.submit(shared.run, request)
+        assert standing.wait(WAIT)
+        closing = pool.submit(shared.close)
+        while not shared._closed:
+            standing.wait(0)
+        go_on.set()
+        closing.result(WAIT)
+        running.result(WAIT)
+    assert isinstance(request.error, BackendNotLoadedError) or request.is_finished()
+
+
+@pytest.mark.parametrize("fault", [ValueError("the caller's function"), Cancelled()])
+def test_whatever_a_request_raises_when_asked_frees_its_place_alone(fault: Exception) -> None:
+    runner = FakeRunner()
+    shared = scheduler(runner, budget=2000)
+    other = bulk(3, 1999)
+
+    def ask() -> bool:
+        if len(runner.batches) >= 2:
+            raise fault
+        return False
+
+    with ThreadPoolExecutor(1) as pool:
+        standing, go_on = held(runner)
+        unwanted = bulk(50, cancelled=ask)
+        first = pool.submit(shared.run, unwanted)
+        assert standing.wait(WAIT)
+        with ThreadPoolExecutor(1) as second_pool:
+            second = arrive(shared, other, second_pool)
+            go_on.set()
+            second.result(WAIT)
+        if isinstance(fault, Cancelled):
+            with pytest.raises(Cancelled):
+                first.result(WAIT)
+        else:
+            first.result(WAIT)
+            assert unwanted.error is fault
+    assert other.result("cpu").vectors[:, 0].tolist() == [1999] * 3
+    assert sum(batch[0] == 2000 for batch in runner.batches) <= 3
+    assert not shared._jobs
+
+
+def test_a_batch_of_cancelled_requests_is_not_run() -> None:
+    """A bulk batch is put together while one runs; if its request is taken back, its place is free."""
+    runner = FakeRunner()
+    shared = scheduler(runner, budget=2000)
+    gone = threading.Event()
+    runner.on_wait = lambda number: gone.set()
+    with pytest.raises(Cancelled):
+        shared.run(bulk(5, cancelled=gone.is_set))
+    assert runner.batches == [[2000]]
+
+
+def test_a_tokenizer_that_fails_costs_its_own_request() -> None:
+    def broken(texts: Sequence[str]) -> Any:
+        raise ValueError("no such token")
+
+    runner = FakeRunner()
+    shared = scheduler(runner, budget=2000)
+    bad = Job(["5"] * 3, broken, dimension=4)
+    with ThreadPoolExecutor(1) as pool:
+        futures: list[Any] = []
+        runner.on_wait = lambda number: futures.append(arrive(shared, bad, pool)) if number == 0 else None
+        good = bulk(3)
+        shared.run(good)
+        futures[0].result(WAIT)
+    assert np.isfinite(good.result("cpu").vectors).all()
+    with pytest.raises(ValueError, match="no such token"):
+        bad.result("cpu")
+
+
+def test_an_interrupt_in_mid_batch_leaves_nobody_waiting() -> None:
+    runner = FakeRunner()
+    shared = scheduler(runner, budget=2000)
+    other = bulk(3, 1999)
+    with ThreadPoolExecutor(1) as pool:
+        futures: list[Any] = []
+
+        def interrupt(number: int) -> None:
+            if number == 0:
+                futures.append(arrive(shared, other, pool))
+                raise KeyboardInterrupt
+
+        runner.on_wait = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            shared.run(bulk(3))
+        futures[0].result(WAIT)
+    assert other.is_finished()
+    after = job(5)
+    shared.run(after)
+    assert after.result("cpu").vectors[0, 0] == 5
+
+
+def test_memory_that_fails_while_a_batch_runs_is_met_with_smaller_ones() -> None:
+    runner = FakeRunner()
+
+    def fail(number: int) -> None:
+        if len(runner.batches[number]) > 2:
+            raise MemoryError
+
+    runner.on_wait = fail
+    shared = scheduler(runner, budget=8000)
+    request = bulk(8, 1000)
+    shared.run(request)
+    assert request.result("cpu").vectors[:, 0].tolist() == [1000] * 8
+    assert shared.token_budget == 2000
+
+
+def test_while_it_is_paused_requests_wait() -> None:
+    runner = FakeRunner()
+    shared = scheduler(runner)
+    request = job(5)
+    with ThreadPoolExecutor(1) as pool:
+        with shared.paused():
+            future = arrive(shared, request, pool)
+            assert runner.batches == []
+        future.result(WAIT)
+    assert runner.batches == [[5]]
