@@ -213,6 +213,9 @@ class RemoteEngine:
     def health(self) -> Health:
         return self._quick(EngineFacade.health)
 
+    def tune(self) -> JobHandle:
+        return self._start(EngineFacade.tune)
+
     # The façade: models ---
 
     def model(self, *, online: bool = True) -> ModelStatus:

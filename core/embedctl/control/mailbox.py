@@ -19,13 +19,13 @@ class Mailbox:
         self._changed = threading.Condition()
         self._waiting: dict[Hashable, Message] = {}
         self._skipped = 0
-        self._closed = False
+        self._ending = False
 
     def put(self, message: Message) -> None:
         """Put a message aside. Any thread; returns at once."""
         key = superseding_key(message)
         with self._changed:
-            if self._closed:
+            if self._ending:
                 return
             if self._waiting.pop(key, None) is not None:  # popped, so that the order is that of the arrivals
                 self._skipped += 1
@@ -36,19 +36,23 @@ class Mailbox:
             self._changed.notify()
 
     def take(self) -> tuple[Message, int] | None:
-        """Wait for the oldest message; with it, how many were left out since the last. None: closed."""
+        """Wait for the oldest message; with it, how many were left out before it. None: no more comes."""
         with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            if self._closed:
+            self._changed.wait_for(lambda: self._waiting or self._ending)
+            if not self._waiting:
                 return None
             message = self._waiting.pop(next(iter(self._waiting)))
             skipped, self._skipped = self._skipped, 0
             return message, skipped
 
-    def close(self) -> None:
-        """Let `take` return None; what waits is dropped."""
+    def finish(self) -> None:
+        """Take in nothing more: once what waits is taken, `take` returns None."""
         with self._changed:
-            self._closed = True
-            self._waiting.clear()
+            self._ending = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Finish, and drop what waits."""
+        with self._changed:
+            self._waiting.clear()
+        self.finish()

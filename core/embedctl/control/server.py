@@ -11,6 +11,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 256
 """Calls of one client that run at once; the next is read when one has ended."""
+_LAST_WORDS_S: Final = 1.0
+"""How long all clients together have for taking the last messages."""
 _JOBS_KEPT: Final = 100
 """Last words of jobs, for clients that lost the connection meanwhile."""
 
@@ -76,7 +79,10 @@ class ControlServer:
         threading.Thread(target=self._accept, args=(self._listener,), name="control", daemon=True).start()
 
     def stop(self) -> None:
-        """Close all connections and the socket. Safe to call twice, and before `start`."""
+        """Tell what is still to be told, then close all connections and the socket.
+
+        Safe to call twice, and before `start`.
+        """
         self._unsubscribe()
         if self._listener is not None:
             with suppress(OSError):  # wakes the thread that accepts
@@ -85,6 +91,10 @@ class ControlServer:
         with self._lock:
             sessions = list(self._sessions)
         for session in sessions:
+            session.finish()
+        deadline = time.monotonic() + _LAST_WORDS_S
+        for session in sessions:
+            session.wait_told(max(0.0, deadline - time.monotonic()))
             session.close()
         self._endpoint.release()
 
@@ -161,6 +171,7 @@ class _Session:
         self._connection = connection
         self._channel = Channel(connection)
         self._mailbox = Mailbox()
+        self._teller = threading.Thread(target=self._tell, name="control-news", daemon=True)
         self._subscribed = False
         self._returns = False
         self._running = threading.BoundedSemaphore(_AT_ONCE)
@@ -195,9 +206,18 @@ class _Session:
             FrameError: What it said is no frame.
             OSError: The connection broke.
         """
-        threading.Thread(target=self._tell, name="control-news", daemon=True).start()
+        self._teller.start()
         while (frame := self._channel.receive()) is not None:
             self._take(frame)
+
+    def finish(self) -> None:
+        """Take in no more messages for it."""
+        self._mailbox.finish()
+
+    def wait_told(self, timeout: float) -> None:
+        """Wait until the client has taken all messages."""
+        if self._teller.is_alive():
+            self._teller.join(timeout)
 
     def close(self) -> None:
         """End the connection and take back what the client waits for; its jobs go on."""
