@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +46,7 @@ class FakeBackend:
         self.embed_error: BackendError | None = None
         self.unload_error: BackendError | None = None
         self.on_load: Callable[[CancelToken], None] = lambda cancel: None
+        self.on_embed: Callable[[Sequence[str]], None] = lambda texts: None
         self.gate: threading.Event | None = None
         """Embeds wait for it, if there is one; a request that is taken back does not wait any longer."""
         self.failing: dict[str, str] = {}
@@ -90,6 +91,7 @@ class FakeBackend:
             self._wait(self.gate, request.cancel)
         if self.embed_error:
             raise self.embed_error
+        self.on_embed(request.texts)
         with self._lock:
             self.embedded += len(request.texts)
         vectors = np.stack([vector_of(text, self.twist) for text in request.texts])
