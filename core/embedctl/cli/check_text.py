@@ -15,6 +15,8 @@ _WORDS: Final = {Outcome.OK: "ok", Outcome.LIMIT: "LIMIT", Outcome.BAD: "BAD", O
 _INDENT: Final = 21
 _WIDEST: Final = 110
 _WORST: Final = 3
+_THE_SAME: Final = 0.999999
+"""A cosine from which on a text is none to look at."""
 
 
 def show_check(study: Study, report: CheckReport) -> None:
@@ -32,10 +34,10 @@ def show_check(study: Study, report: CheckReport) -> None:
     if report.parity:
         emit("")
         _show_parity(report.parity)
-    if report.worst:
+    if worst_texts := [one for one in report.worst[:_WORST] if one.cosine < _THE_SAME]:
         emit("")
         emit("lowest cosines")
-        for worst in report.worst[:_WORST]:
+        for worst in worst_texts:
             tokens = f"{format_count(worst.tokens)} tokens" if worst.tokens is not None else ""
             head = f"  {worst.cosine:.6f}  {worst.group}  {tokens}  "
             emit(head + _cut(" ".join(worst.text.split()), width - len(head)))

@@ -262,7 +262,7 @@ def _cross_row(across: Retrieval) -> CheckRow:
     assert across.high is not None
     figures = (
         f"documents of {across.documents}, queries of {across.queries}: NDCG@{DEPTH} {across.ndcg:.3f}, "
-        f"{across.difference:+.4f} ({across.low:+.4f} to {across.high:+.4f})"
+        f"{across.difference:+.4f} against {across.documents} alone ({across.low:+.4f} to {across.high:+.4f})"
     )
     if across.low >= -CROSS.good:
         return CheckRow("cross-index", None, Outcome.OK, figures)

@@ -39,7 +39,7 @@ class Event:
 
     at: float
     kind: str
-    """`start`, `stop`, `switch`, `load`, `unload`, `download`, `run`, `error`, `throttling`, `trial`,
+    """`start`, `stop`, `switch`, `load`, `unload`, `download`, `run`, `check`, `error`, `throttling`, `trial`,
     `health`, `note`."""
     title: str
     backend: BackendName | None = None
