@@ -62,6 +62,7 @@ STARTED: dict[str, Callable[[Any], Any]] = {
     "verify": lambda e: e.verify(),
     "remove_model": lambda e: e.remove_model(),
     "resume_benchmark": lambda e: e.resume_benchmark(3),
+    "tune": lambda e: e.tune(),
     "check": lambda e: e.check(backends=["native"], texts=["a", "b"], texts_name="mine"),
     "benchmark": lambda e: e.benchmark(backends=("native",), preset="quick", title="ü"),
 }

@@ -51,6 +51,8 @@ class SshTunnel:
         self._local = Path(self._folder.name) / "control.sock"
         self._remote = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._first: socket.socket | None = None
+        """The connection that showed that the tunnel is up."""
 
     @property
     def host(self) -> str:
@@ -63,7 +65,7 @@ class SshTunnel:
             ServiceError: ssh is not here or fails, embedctl is not there, or no service runs there.
         """
         self._remote = self._ask()
-        self._forward(())
+        self._first = self._forward(())
 
     def dial(self) -> socket.socket:
         """A connection through the tunnel, which is made anew if it has broken.
@@ -71,19 +73,19 @@ class SshTunnel:
         Raises:
             ServiceError: As `open`.
         """
-        if self._process is None or self._process.poll() is not None:
-            self._forward(_NO_QUESTIONS)
-        connection = connect(self._local, timeout=HANDSHAKE_S)
-        if connection is None:
-            raise ServiceError(
-                f"No embedctl service answers on {self._host}",
-                why="the tunnel leads to a socket on which nobody listens",
-                remedy=f"start it there: ssh {self._host} {self._command} service start",
-            )
-        return connection
+        first, self._first = self._first, None
+        if first is not None:
+            return first
+        if self._process is not None and self._process.poll() is None:
+            connection = connect(self._local, timeout=HANDSHAKE_S)
+            if connection is not None:
+                return connection
+        return self._forward(_NO_QUESTIONS)
 
     def close(self) -> None:
         """End the tunnel. Safe to call twice."""
+        if self._first is not None:
+            self._first.close()
         self._end()
         self._folder.cleanup()
 
@@ -115,7 +117,7 @@ class SshTunnel:
             remedy=f"try it by hand: ssh {self._host} {' '.join(words)}",
         )
 
-    def _forward(self, options: tuple[str, ...]) -> None:
+    def _forward(self, options: tuple[str, ...]) -> socket.socket:
         self._end()
         self._local.unlink(missing_ok=True)
         log_file = Path(self._folder.name) / "ssh.log"
@@ -127,7 +129,7 @@ class SshTunnel:
                 stderr=log,
             )
         deadline = time.monotonic() + _UP_S
-        while not self._local.exists():
+        while (connection := connect(self._local, timeout=HANDSHAKE_S)) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._end()
                 said = log_file.read_text(errors="replace").strip().splitlines()
@@ -137,6 +139,7 @@ class SshTunnel:
                     remedy="check with `ssh -v`; the server may forbid it (AllowStreamLocalForwarding)",
                 )
             time.sleep(_LOOK_EVERY_S)
+        return connection
 
     def _end(self) -> None:
         process, self._process = self._process, None
