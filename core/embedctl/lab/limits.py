@@ -131,21 +131,26 @@ class _Search:
         if not self.reads(SHORTEST):
             return None, False
         guess = max(claimed or 512, SHORTEST)
-        end = max(LONGEST, guess) + 1
-        good, bad = (guess, None) if self.reads(guess) else (SHORTEST, guess)
-        step = 1  # a truthful backend ends right after what it claims
-        while bad is None:
-            if good >= end:
-                return good, True
-            longer = min(good + step, end)
-            if self.reads(longer):
-                good, step = longer, max(2 * step, guess)
-            else:
-                bad = longer
+        good, bad = SHORTEST, guess
+        if self.reads(guess):
+            good, bad = self._beyond(guess)
+        if bad is None:
+            return good, True
         while bad - good > 1:
             middle = (good + bad) // 2
             good, bad = (middle, bad) if self.reads(middle) else (good, middle)
         return good, False
+
+    def _beyond(self, read: int) -> tuple[int, int | None]:
+        """A length that is read and a longer one that is not, if there is one, from one that is read on."""
+        for longer in (
+            read + 1,
+            max(LONGEST, read) + 1,
+        ):  # a truthful backend ends right after what it claims
+            if not self.reads(longer):
+                return read, longer
+            read = longer
+        return read, None
 
 
 def find_limit(backend: BackendName, embed: EmbedOne, ruler: Ruler, claimed: int | None) -> LengthLimit:
