@@ -1,198 +1,225 @@
-"""The benchmark against scripted backends on a clock of its own: every number can be worked out."""
+"""Whole benchmarks against scripted backends on a clock of their own: every number can be worked out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from embedctl.errors import BackendError, Cancelled, UsageError
+from embedctl.errors import Cancelled, UsageError
 from embedctl.headlines import describe, headline
-from embedctl.lab.benchmark import PRESETS, Target, run_benchmark
-from embedctl.lab.compare import compare
+from embedctl.lab.benchmark import run_benchmark
+from embedctl.lab.presets import PRESETS
+from embedctl.lab.targets import Start
 from embedctl.lab.tokens import token_counter
 from embedctl.lab.workloads import Workload, built_in
 from embedctl.progress import CancelToken, silent
-from embedctl.records import EmbedResult, Fingerprint, Run, TextFailure
+from embedctl.records import Run, TextFailure
+from tests.support.lab import WORKLOAD, Scripted, VirtualPace
 
-WORKLOAD = Workload("test", ("a question",), tuple(f"passage {n}" for n in range(40)), "0123456789ab")
-
-
-class Timer:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+SHAPES = [stage.name for stage in PRESETS["quick"].stages]
 
 
-@dataclass
-class Peak:
-    bytes: int | None = 3 * 1024**3
-    source: str = "scripted"
+@pytest.fixture
+def pace() -> VirtualPace:
+    return VirtualPace()
 
 
-class Scripted:
-    """A backend that takes `seconds(texts)` of the timer for a request."""
-
-    def __init__(self, name: str, timer: Timer, seconds: Callable[[int], float], log: list[str]) -> None:
-        self.name, self.timer, self.seconds, self.log = name, timer, seconds, log
-        self.fails: Callable[[Sequence[str]], bool] = lambda texts: False
-        self.bad_text = False
-
-    def embed(self, texts: Sequence[str], batch_size: int | None) -> EmbedResult:
-        self.log.append(self.name)
-        assert batch_size == len(texts)
-        if self.fails(texts):
-            raise BackendError("It stalled")
-        self.timer.now += self.seconds(len(texts))
-        failures = (TextFailure(0, "not finite"),) if self.bad_text else ()
-        return EmbedResult(np.ones((len(texts), 2), np.float32), self.name, None, (), failures, 0.0)
-
-    def target(self) -> Target:
-        @contextmanager
-        def peak() -> Iterator[Peak]:
-            yield Peak()
-
-        mark = Fingerprint(
-            self.name, "1", "m", None, "float32", "cls", True, 512, 2, "cpu", None, None, None, None
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients one after the other: threads would pass the virtual time several times over."""
+    for module in ("closed_loop", "open_loop"):
+        monkeypatch.setattr(
+            f"embedctl.lab.{module}.together", lambda clients, work: [work(n) for n in range(clients)]
         )
-        return Target(self.name, self.embed, lambda: mark, peak)
 
 
-@pytest.fixture
-def timer() -> Timer:
-    return Timer()
+def ten_or_more(texts: Sequence[str]) -> int:
+    return sum(max(10, len(text) // 2) for text in texts)
 
 
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-def measure(*backends: Scripted, timer: Timer, cancel: CancelToken | None = None) -> Run:
+def measure(*backends: Scripted, pace: VirtualPace, cancel: CancelToken | None = None, **more: object) -> Run:
     return run_benchmark(
         [backend.target() for backend in backends],
-        preset="quick",
-        count_tokens=lambda texts: 10 * len(texts),
+        count_tokens=ten_or_more,
         machine=None,
-        progress=silent,
         cancel=cancel or CancelToken(),
-        workload=WORKLOAD,
-        clock=lambda: 1_000.0,
-        timer=timer,
+        pace=pace,
+        **{"preset": "quick", "workload": WORKLOAD, "sampling": pace.sampling, "progress": silent, **more},  # type: ignore[arg-type]
     )
 
 
-def test_every_shape_is_measured_for_both_and_the_ratio_is_right(timer: Timer, log: list[str]) -> None:
-    native = Scripted("native", timer, lambda texts: 0.002 * texts, log)
-    ollama = Scripted("ollama", timer, lambda texts: 0.010 * texts, log)
-    run = measure(native, ollama, timer=timer)
-    shapes = [shape.name for shape in PRESETS["quick"]]
+def quick(name: str, pace: VirtualPace, per_text: float) -> Scripted:
+    backend = Scripted(name, pace, lambda texts: per_text * texts)
+    backend.first_start = Start(3.0, (("loading", 3.0),), "first load of this run")
+    return backend
+
+
+def test_every_shape_is_measured_for_both_and_the_ratio_is_right(pace: VirtualPace) -> None:
+    run = measure(quick("native", pace, 0.0002), quick("ollama", pace, 0.0010), pace=pace)
     assert [(m.shape, m.backend) for m in run.measurements] == [
-        (shape, name) for shape in shapes for name in ("native", "ollama")
+        (shape, name) for shape in SHAPES for name in ("native", "ollama")
     ]
-    one = run.measurements[0]
-    assert one.p50_ms == pytest.approx(2.0)
-    assert one.texts_per_s == pytest.approx(500)
-    assert one.tokens_per_s == pytest.approx(5_000)
-    assert one.peak_bytes == 3 * 1024**3
-    assert [c.ratio.estimate for c in run.comparisons] == pytest.approx([5.0] * len(shapes))
+    one = run.measurements[2]
+    assert (one.shape, one.p50_ms) == ("one text", pytest.approx(0.2))
+    assert one.texts_per_s == pytest.approx(5_000)
+    assert one.tokens_per_s == pytest.approx(50_000)
+    assert [c.ratio.estimate for c in run.comparisons] == pytest.approx([5.0] * 5)
     assert {c.verdict for c in run.comparisons} == {"faster"}
     assert (run.comparisons[0].candidate, run.comparisons[0].baseline) == ("native", "ollama")
+    assert run.state == "done"
+    assert "native: best batch 16 (about 160 tokens a request), 5,000 texts/s" in run.notes
+    assert any("the lab's own share" in note for note in run.notes)
 
 
-def test_blocks_change_who_goes_first(timer: Timer, log: list[str]) -> None:
-    native = Scripted("native", timer, lambda texts: 0.001, log)
-    ollama = Scripted("ollama", timer, lambda texts: 0.001, log)
-    measure(native, ollama, timer=timer)
-    shape = PRESETS["quick"][0]
-    measured = log[2 : 2 + 2 * shape.per_block * 4]  # after a warm-up each, four blocks
-    blocks = [measured[i] for i in range(0, len(measured), shape.per_block)]
-    assert blocks in (
-        ["native", "ollama", "ollama", "native", "native", "ollama", "ollama", "native"],
-        ["ollama", "native", "native", "ollama", "ollama", "native", "native", "ollama"],
-    )
+@pytest.mark.usefixtures("one_by_one")
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+def test_a_preset_ends_in_time_on_a_slow_machine(pace: VirtualPace, preset: str) -> None:
+    """Backends as slow as the demo's on two busy cores: 40 ms and 60 ms a text."""
+    run = measure(quick("native", pace, 0.04), quick("ollama", pace, 0.06), pace=pace, preset=preset)
+    limit = PRESETS[preset].limit
+    assert run.state == "done"
+    assert run.seconds <= limit * 1.15
+    assert pace.at <= limit * 1.15 + 5
+    left_out = [note for note in run.notes if "left out" in note]
+    assert all("s are left" in note or "tokens at most" in note for note in left_out)
 
 
-def test_a_slow_backend_ends_at_the_time_budget(timer: Timer, log: list[str]) -> None:
-    run = measure(Scripted("native", timer, lambda texts: 5.0, log), timer=timer)
-    for row, shape in zip(run.measurements, PRESETS["quick"], strict=True):
-        assert row.requests == 2 * shape.per_block
-    assert run.comparisons == ()
+@pytest.mark.usefixtures("one_by_one")
+def test_the_standard_preset_measures_every_kind(pace: VirtualPace) -> None:
+    native = quick("native", pace, 0.001)
+
+    def restart(drop_cache: bool) -> Start:
+        pace.sleep(2.0)
+        return Start(2.0, (), "warm")
+
+    native.restart = restart
+    run = measure(native, pace=pace, preset="standard")
+    assert {row.kind for row in run.measurements} == {
+        "cold start", "closed loop", "open loop", "bulk", "soak"
+    }  # fmt: skip
+    assert [row.shape for row in run.measurements if row.kind == "open loop"] == [
+        f"load {share} %" for share in (20, 40, 60, 80, 100, 120)
+    ]
+    assert "8192 tokens left out: a backend takes 512 tokens at most" in run.notes
 
 
-def test_errors_are_counted_apart_and_never_timed(timer: Timer, log: list[str]) -> None:
-    ollama = Scripted("ollama", timer, lambda texts: 0.01, log)
+def test_errors_are_counted_apart_and_never_timed(pace: VirtualPace) -> None:
+    ollama = Scripted("ollama", pace, lambda texts: 0.01)
     calls = iter(range(10_000))
-    ollama.fails = lambda texts: len(texts) == 1 and next(calls) % 5 == 0
-    run = measure(ollama, timer=timer)
-    one = run.measurements[0]
+    ollama.fails = lambda texts: len(texts) == 1 and next(calls) % 5 == 4
+    run = measure(ollama, pace=pace)
+    one = run.measurements[1]
     assert one.errors > 0
     assert len(one.latencies_ms) == one.requests - one.errors
     assert min(one.latencies_ms) == pytest.approx(10)
-    assert run.notes == ("ollama, one text: It stalled",)
+    assert "ollama, one text: It stalled" in run.notes
 
 
-def test_a_text_that_got_no_vector_is_an_error(timer: Timer, log: list[str]) -> None:
-    broken = Scripted("native", timer, lambda texts: 0.01, log)
-    broken.bad_text = True
-    run = measure(broken, timer=timer)
+def by_place(texts: Sequence[str], dimension: int) -> np.ndarray:
+    """A vector that depends on where in the request the text stands."""
+    return np.eye(dimension, dtype=np.float32)[[place % dimension for place in range(len(texts))]]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "named"),
+    [
+        (lambda texts: np.ones((len(texts), 8), np.float32) / 8**0.5, "different texts get the same vector"),
+        (lambda texts: 2 * by_place(texts, 8), "not of unit norm"),
+        (lambda texts: np.full((len(texts), 8), np.nan, np.float32), "a vector is not finite"),
+        (lambda texts: by_place(texts, 8), "depends on the texts beside it"),
+        (lambda texts: by_place(texts, 9), "9 dimensions where 8 were announced"),
+        (lambda texts: np.eye(8, dtype=np.float32)[:1], "1 vectors for 8 texts"),
+    ],
+)
+def test_a_backend_with_wrong_vectors_gets_no_verdict(pace: VirtualPace, vectors: object, named: str) -> None:
+    wrong, good = quick("native", pace, 0.0001), quick("ollama", pace, 0.01)
+    wrong.vectors = vectors  # type: ignore[assignment]
+    run = measure(wrong, good, pace=pace)
+    assert run.comparisons == ()
+    assert any(
+        note.startswith("native failed the gate, no verdicts: ") and named in note for note in run.notes
+    )
+
+
+def test_a_text_that_got_no_vector_is_an_error(pace: VirtualPace) -> None:
+    broken = Scripted("native", pace, lambda texts: 0.01)
+    broken.failures = (TextFailure(0, "not finite"),)
+    run = measure(broken, pace=pace)
     assert all(row.p50_ms is None and row.texts_per_s is None for row in run.measurements)
     assert headline(run) == "no good request"
 
 
-def test_cancel_stops_between_requests(timer: Timer, log: list[str]) -> None:
-    cancel = CancelToken()
-    native = Scripted("native", timer, lambda texts: 0.01, log)
-    native.fails = lambda texts: bool(len(log) >= 7 and cancel.cancel())
-    with pytest.raises(Cancelled):
-        measure(native, timer=timer, cancel=cancel)
-    assert len(log) == 7
-
-
-def test_an_unknown_preset_is_refused() -> None:
+def test_an_unknown_preset_is_refused(pace: VirtualPace) -> None:
     with pytest.raises(UsageError, match="no preset 'endless'"):
-        run_benchmark(
-            [], preset="endless", count_tokens=None, machine=None, progress=silent, cancel=CancelToken()
-        )
+        measure(pace=pace, preset="endless")
 
 
-# Runs side by side
+def test_progress_tells_the_stage_and_the_share_of_the_whole(pace: VirtualPace) -> None:
+    told: list[tuple[str, float, float]] = []
+
+    def progress(step: str, *, done: float = 0, total: float = 0, **_: object) -> None:
+        told.append((step, done, total))
+
+    measure(quick("native", pace, 0.001), pace=pace, progress=progress)
+    assert told[-1][0] == "batch of 128 (6 of 6)"
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert all(done <= total for _, done, total in told)
 
 
-def test_two_runs_side_by_side_name_what_differs(timer: Timer, log: list[str]) -> None:
-    a = replace(measure(Scripted("native", timer, lambda n: 0.004, log), timer=timer), id=1)
-    faster = measure(Scripted("native", timer, lambda n: 0.001, log), timer=timer)
-    mark = replace(faster.fingerprints[0], dtype="float16")
-    b = replace(faster, id=2, fingerprints=(mark,), workload="other 0000")
-    comparison = compare(a, b)
-    assert comparison.rows[0].p50_ratio == pytest.approx(0.25)
-    assert comparison.rows[0].texts_per_s_ratio == pytest.approx(4.0)
-    assert comparison.differences == (
-        "workload: test 0123456789ab → other 0000",
-        "native dtype: float32 → float16",
-    )
+# Kept as it goes
 
 
-def test_a_row_that_one_run_lacks_is_kept_half_empty(timer: Timer, log: list[str]) -> None:
-    a = measure(Scripted("native", timer, lambda n: 0.004, log), timer=timer)
-    b = replace(a, measurements=a.measurements[:1])
-    row = compare(a, b).rows[1]
-    assert row.a_p50_ms is not None
-    assert row.b_p50_ms is None and row.p50_ratio is None
+def test_cancel_keeps_whole_stages_and_resume_measures_the_rest(pace: VirtualPace) -> None:
+    kept: list[Run] = []
+
+    def keep(run: Run) -> Run:
+        kept.append(replace(run, id=7))
+        return kept[-1]
+
+    cancel = CancelToken()
+    native = quick("native", pace, 0.001)
+    native.fails = lambda texts: bool(len(texts) == 32 and cancel.cancel())
+    with pytest.raises(Cancelled):
+        measure(native, pace=pace, cancel=cancel, keep=keep, seed=11)
+    assert kept[0].measurements == () and {run.state for run in kept} == {"unfinished"}
+    assert [row.shape for row in kept[-1].measurements] == SHAPES[:3]
+
+    native.fails = lambda texts: False
+    native.log.clear()
+    whole = measure(native, pace=pace, resumed=kept[-1])
+    assert (whole.id, whole.seed, whole.state) == (7, 11, "done")
+    assert [row.shape for row in whole.measurements] == SHAPES
+    assert whole.measurements[:3] == kept[-1].measurements
+    assert whole.seconds > kept[-1].seconds
+    assert {len(texts) for texts in native.log} == {8, 1, 32, 64, 128}  # the gate, and what was missing
+    assert len(set(whole.notes)) == len(whole.notes)
 
 
-def test_the_headline_names_both_and_the_verdict(timer: Timer, log: list[str]) -> None:
-    run = measure(
-        Scripted("native", timer, lambda n: 0.002, log),
-        Scripted("ollama", timer, lambda n: 0.006, log),
-        timer=timer,
-    )
+def test_a_run_on_other_weights_is_not_resumed(pace: VirtualPace) -> None:
+    native = quick("native", pace, 0.001)
+    before = measure(native, pace=pace)
+    other = replace(before, fingerprints=(replace(before.fingerprints[0], dtype="float16"),))
+    with pytest.raises(UsageError, match="cannot be resumed — native changed since"):
+        measure(native, pace=pace, resumed=other)
+
+
+def test_the_order_of_blocks_depends_on_the_seed_alone() -> None:
+    def order(seed: int) -> list[str]:
+        pace = VirtualPace()
+        log: list[str] = []
+        backends = [Scripted(name, pace, lambda n, name=name: log.append(name) or 0.1) for name in "ab"]  # type: ignore[misc]
+        measure(*backends, pace=pace, seed=seed)
+        return log
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_the_headline_names_both_and_the_verdict(pace: VirtualPace) -> None:
+    run = measure(quick("native", pace, 0.002), quick("ollama", pace, 0.006), pace=pace)
     assert headline(run) == describe(run.comparisons[0])
     assert headline(run) == "one text: native 3× as fast as ollama (3–3), faster"
 
@@ -219,17 +246,8 @@ def test_tokens_are_counted_with_the_models_own_tokenizer(tmp_path: Path) -> Non
     assert token_counter(tmp_path) is None
 
 
-def test_texts_that_a_backend_would_have_to_cut_are_left_out_and_counted(
-    timer: Timer, log: list[str]
-) -> None:
-    sent: list[str] = []
-    native = Scripted("native", timer, lambda texts: 0.001, log)
-
-    def fails(texts: Sequence[str]) -> bool:
-        sent.extend(texts)
-        return False
-
-    native.fails = fails
+def test_texts_that_a_backend_would_have_to_cut_are_left_out_and_counted(pace: VirtualPace) -> None:
+    native = quick("native", pace, 0.001)
     lengths = {"short": 512, "a question": 8, "long": 513}
     mixed = Workload("mixed", ("a question",), ("short", "long"), "0123456789ab")
     run = run_benchmark(
@@ -240,13 +258,25 @@ def test_texts_that_a_backend_would_have_to_cut_are_left_out_and_counted(
         progress=silent,
         cancel=CancelToken(),
         workload=mixed,
-        clock=lambda: 1_000.0,
-        timer=timer,
+        pace=pace,
     )
-    assert set(sent) == {"a question", "short"}
+    assert {text for texts in native.log for text in texts} == {"a question", "short"}
     assert "texts over 512 tokens, left out: 1" in run.notes
     assert run.workload.startswith("mixed, up to 512 tokens ")
     assert "0123456789ab" not in run.workload
+
+
+def test_texts_of_a_length_have_it_and_are_always_the_same() -> None:
+    workload = built_in()
+
+    def count(texts: Sequence[str]) -> int:
+        return sum(2 + len(text) // 4 for text in texts)
+
+    for tokens in (16, 512, 3000):
+        texts = workload.of_length(tokens, count)
+        assert [count([text]) for text in texts] == [tokens] * 16
+        assert len(set(texts)) > 12
+        assert texts == built_in().of_length(tokens, count)
 
 
 def test_a_workload_is_kept_whole_where_all_fits_or_nothing_would() -> None:
