@@ -86,10 +86,12 @@ def _cosine(value: float | None) -> str:
 
 def _cut(text: str, width: int) -> str:
     """The text's beginning in so many columns; ideographs take two, marks that stand on others none."""
-    used = 0
+    used, kept = 0, 0
     for place, character in enumerate(text):
         if not unicodedata.combining(character):
             used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if used < width:
+            kept = place + 1  # one column is left for the ellipsis
         if used > width:
-            return text[: max(0, place - 2)] + "…"
+            return text[:kept].rstrip() + "…"
     return text

@@ -19,8 +19,8 @@ def changes(
 ) -> tuple[str, ...]:
     """What differs, one phrase each, such as `ollama backend_version: 0.33.0 → 0.34.2`.
 
-    What is not known now (a backend that is not loaded does not tell its dtype) counts as unchanged: the
-    settings that decide it are compared, too.
+    What was not known then or is not now (a backend that is not loaded does not tell its dtype) counts as
+    unchanged: the settings that decide it are compared, too.
     """
     present = {mark.backend: mark for mark in now}
     found = [
@@ -35,9 +35,9 @@ def changes(
             continue
         before, after = _flat(old), _flat(new)
         found += [
-            f"{old.backend} {name}: {'n/a' if before.get(name) is None else before[name]} → {value}"
+            f"{old.backend} {name}: {before[name]} → {value}"
             for name, value in after.items()
-            if value is not None and name in before and before[name] != value
+            if value is not None and before.get(name) not in (None, value)
         ]
     return tuple(found)
 

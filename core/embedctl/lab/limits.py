@@ -131,9 +131,7 @@ class _Search:
         if not self.reads(SHORTEST):
             return None, False
         guess = max(claimed or 512, SHORTEST)
-        good, bad = SHORTEST, guess
-        if self.reads(guess):
-            good, bad = self._beyond(guess)
+        good, bad = self._beyond(guess) if self.reads(guess) else (SHORTEST, guess)
         if bad is None:
             return good, True
         while bad - good > 1:
