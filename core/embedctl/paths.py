@@ -37,6 +37,11 @@ class Paths:
         return self.data_dir / "history.db"
 
     @property
+    def token_budgets(self) -> Path:
+        """What `embedctl tune` has measured."""
+        return self.data_dir / "token-budgets.json"
+
+    @property
     def exports_dir(self) -> Path:
         """Where CSV files and screenshots go unless a place is named."""
         return self.data_dir / "exports"

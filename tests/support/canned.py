@@ -50,6 +50,7 @@ from embedctl.records import (
     Threshold,
     Trial,
     TrialReport,
+    TuneReport,
     WorstText,
 )
 from embedctl.series import History, Series
@@ -322,6 +323,10 @@ def canary(backend: str) -> CanaryReport:
         least_cosine=0.99998,
         reference=f"{backend} under the math attention kernel",
     )
+
+
+def tune_report() -> TuneReport:
+    return TuneReport(4096, 8192, ((2048, 520_000.0), (4096, 690_000.0), (8192, 692_000.0)), "NVIDIA GB10")
 
 
 def load_report(backend: str) -> LoadReport:

@@ -18,6 +18,7 @@ from embedctl.records import GpuInfo, Machine, ModelStatus, Provenance
 from embedctl.settings import Settings
 from embedctl.store import Store
 from embedctl.telemetry.probe import Owners, Readings
+from tests.support import canned
 from tests.support.fake_backend import FakeBackend
 
 GIB = 1024**3
@@ -104,6 +105,7 @@ def rig(folder: Path, settings: Settings | None = None, **options: Any) -> Itera
         hub=cast(Any, hub),
         backends=backends,
         pull=no_pull,
+        tune=lambda progress, cancel: canned.tune_report(),
     )
     engine = Engine(settings, paths, parts, **options)
     try:

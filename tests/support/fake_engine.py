@@ -396,6 +396,10 @@ class FakeEngine:
 
         return self._start("pull", "Pull bge-m3 into Ollama", done)
 
+    def tune(self) -> FakeJob:
+        self._called("tune")
+        return self._start("tune", "Tune the native backend", canned.tune_report)
+
     def verify(self) -> FakeJob:
         self._called("verify")
         return self._start("verify", f"Verify {self.model_status.repo}", self._downloaded)

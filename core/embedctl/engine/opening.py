@@ -10,6 +10,7 @@ from embedctl.backends.native import NativeBackend
 from embedctl.backends.ollama import OllamaBackend
 from embedctl.engine.engine import Engine
 from embedctl.engine.journal import Journal
+from embedctl.engine.memory import GIB
 from embedctl.engine.parts import Parts
 from embedctl.events import BackendChanged, EventBus
 from embedctl.hub import ModelHub
@@ -93,11 +94,14 @@ def _assemble(
         bus.publish(BackendChanged(status))
 
     exact = _runs_in_float32(settings.native, probe)
+    floor = settings.engine.memory_floor_gib
     native = NativeBackend(
         settings.native,
         settings.model,
         folder=lambda: hub.folder(dtype="float32" if exact else None),
         log_dir=paths.log_dir,
+        budgets_file=paths.token_budgets,
+        memory_floor=None if floor is None else int(floor * GIB),
         on_change=changed,
         on_event=journal.record,
     )
@@ -114,6 +118,7 @@ def _assemble(
             hub=hub,
             backends=backends,
             pull=ollama.pull,
+            tune=native.tune,
             at_close=(at_close,) if at_close else (),
         ),
         starting_backend=settings.engine.backend if os.environ.get("EMBEDDING_BACKEND") else None,

@@ -10,7 +10,7 @@ from embedctl.backends.base import Backend
 from embedctl.engine.journal import Journal
 from embedctl.events import EventBus
 from embedctl.progress import CancelToken, Progress
-from embedctl.records import BackendName
+from embedctl.records import BackendName, TuneReport
 
 if TYPE_CHECKING:  # heavy to import, and a test may put others in their place
     from embedctl.hub import ModelHub
@@ -30,5 +30,7 @@ class Parts:
     backends: Mapping[BackendName, Backend]
     pull: Callable[[Progress, CancelToken], None]
     """Fetches the Ollama server's own copy of the model."""
+    tune: Callable[[Progress, CancelToken], TuneReport]
+    """Measures the native backend's token budget; it has to be loaded."""
     at_close: tuple[Callable[[], None], ...] = ()
     """Ends what was started for this engine alone, such as the demo's servers."""

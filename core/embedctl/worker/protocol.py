@@ -1,9 +1,9 @@
 """What the engine and its worker say to each other, as records and as frames' headers.
 
-Engine to worker: `load` (once, first), `embed`, `cancel`, `ping`, `memory`, `canary`; the end of the
-socket tells it to go.
+Engine to worker: `load` (once, first), `embed`, `cancel`, `ping`, `memory`, `canary`, `tune`; the end
+of the socket tells it to go.
 Worker to engine: `step` (while loading), `ready` or `failed` (once), and per request `vectors`, `error`,
-`pong`, `memory` or `canary`, with the request's id.
+`pong`, `memory`, `canary` or `tune`, with the request's id.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ class WorkerOptions:
     batch_size: int = 32
     max_tokens: int | None = None
     threads: int | None = None
+    token_budget: int | None = None
+    """None: the one that was measured for this model and device, else the device's default."""
+    budgets_file: str | None = None
+    """Where measured budgets are kept."""
+    memory_floor: int | None = None
+    """Bytes that batches leave free of a pool that the device shares with the host; None: the default."""
 
 
 @dataclass(frozen=True, slots=True)

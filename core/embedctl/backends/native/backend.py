@@ -39,6 +39,7 @@ from embedctl.records import (
     LoadReport,
     Preflight,
     Severity,
+    TuneReport,
 )
 from embedctl.worker.client import WorkerClient
 from embedctl.worker.process import WorkerExit
@@ -58,6 +59,8 @@ class NativeBackend:
         model: Which model it serves, for status and fingerprint.
         folder: The model's folder, or None while the model is not (completely) on disk.
         log_dir: Where the worker's log goes.
+        budgets_file: Where measured token budgets are kept; None: nowhere.
+        memory_floor: Bytes of a shared pool that batches leave free; None: the worker's own default.
         on_change: Gets the status whenever the state changes, on the thread that changed it.
         on_event: Gets the crashes and restarts.
         clock: Unix seconds.
@@ -71,6 +74,8 @@ class NativeBackend:
         *,
         folder: Callable[[], Path | None],
         log_dir: Path,
+        budgets_file: Path | None = None,
+        memory_floor: int | None = None,
         on_change: Callable[[BackendStatus], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.time,
@@ -79,6 +84,8 @@ class NativeBackend:
         self._settings = settings
         self._model = model
         self._folder = folder
+        self._budgets_file = budgets_file
+        self._memory_floor = memory_floor
         self._log_file = log_dir / "native-worker.log"
         self._on_change = on_change
         self._on_event = on_event
@@ -216,6 +223,22 @@ class NativeBackend:
             notes=answer.notes,
         )
 
+    def tune(self, progress: Progress, cancel: CancelToken) -> TuneReport:
+        """Measure the token budget on the loaded model, and keep it for the next load. [slow]
+
+        Raises:
+            BackendNotLoadedError: It is not loaded.
+            UsageError: The loaded model has no token budget.
+            Cancelled: `cancel` was set.
+            BackendError: The worker could not do it.
+        """
+        with self._lock:
+            client, known = self._client, self._known
+        if client is None or known.state is not BackendState.READY:
+            raise _not_serving(known, restarting=self._restarts.pending)
+        progress("measuring token budgets")
+        return client.tune(cancel)
+
     # Within a change
 
     def _check(self, client: WorkerClient, ready: WorkerReady, progress: Progress) -> LoadReport:
@@ -243,7 +266,7 @@ class NativeBackend:
             self._enter(BackendState.UNAVAILABLE, error.what, error.remedy)
             raise
         client = WorkerClient(
-            _options(folder, self._settings),
+            self._options(folder),
             log_file=self._log_file,
             on_exit=lambda end: self._worker_ended(client, end),
         )
@@ -358,6 +381,20 @@ class NativeBackend:
             raise _model_missing(f"{self._model.repo} is not on disk, or not completely")
         return folder
 
+    def _options(self, folder: Path) -> WorkerOptions:
+        settings = self._settings
+        return WorkerOptions(
+            folder=str(folder),
+            device=settings.device,
+            dtype=settings.dtype,
+            attention=settings.attention,
+            batch_size=settings.batch_size,
+            max_tokens=settings.max_tokens,
+            threads=settings.threads,
+            budgets_file=str(self._budgets_file) if self._budgets_file else None,
+            memory_floor=self._memory_floor,
+        )
+
     def _pid(self) -> int | None:
         return self._client.pid if self._client is not None else None
 
@@ -392,18 +429,6 @@ class NativeBackend:
         if self._on_event is not None:
             kind = "error" if severity is Severity.ERROR else "load"
             self._on_event(Event(self._clock(), kind, title, NAME, severity, detail))
-
-
-def _options(folder: Path, settings: NativeSettings) -> WorkerOptions:
-    return WorkerOptions(
-        folder=str(folder),
-        device=settings.device,
-        dtype=settings.dtype,
-        attention=settings.attention,
-        batch_size=settings.batch_size,
-        max_tokens=settings.max_tokens,
-        threads=settings.threads,
-    )
 
 
 def _warnings(expected: Expected) -> tuple[str, ...]:
