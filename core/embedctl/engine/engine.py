@@ -50,6 +50,7 @@ from embedctl.records import (
     SwitchReport,
     Trial,
     TrialReport,
+    TuneReport,
 )
 from embedctl.series import History
 from embedctl.settings import Settings
@@ -107,6 +108,7 @@ class Engine:
             self._room,
             parts.journal,
             drain_timeout=settings.engine.drain_timeout_s,
+            settle_timeout=settings.engine.settle_timeout_s,
         )
         self._switcher = Switcher(
             self._lifecycle,
@@ -252,6 +254,9 @@ class Engine:
 
     def health(self) -> Health:
         return self._vitals.health()
+
+    def tune(self) -> Job:
+        return self._jobs.start(_BACKENDS, "tune", "Tune the native backend", self._tune)
 
     # The façade: models ---
 
@@ -451,6 +456,21 @@ class Engine:
                 "agreement": report.agreement,
                 "unloaded": report.unloaded_source,
                 "warnings": list(report.warnings),
+            },
+        )
+        return report
+
+    def _tune(self, job: Job) -> TuneReport:
+        if not self._lifecycle.ready("native"):
+            self._lifecycle.load("native", job, job.cancel_token)
+        report = self._parts.tune(job, job.cancel_token)
+        self._parts.journal.add(
+            "note",
+            f"native is fastest in batches of {report.token_budget} tokens",
+            "native",
+            detail={
+                "tokens_per_s": {str(budget): rate for budget, rate in report.rates},
+                "before": report.before,
             },
         )
         return report

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Final
 
 from embedctl.backends.base import Backend
 from embedctl.engine.deadline import Deadline, wait_for
@@ -23,6 +25,10 @@ from embedctl.errors import (
 from embedctl.progress import CancelToken, Progress, silent
 from embedctl.records import BackendName, BackendState, LoadReport, Severity
 
+_LOOK_AGAIN_S: Final = 0.1
+IN_USE_S: Final = 60.0
+"""A backend that answered a request within so many seconds is in use."""
+
 
 class Lifecycle:
     """Brings the engine's backends up and down."""
@@ -35,12 +41,15 @@ class Lifecycle:
         journal: Journal,
         *,
         drain_timeout: float,
+        settle_timeout: float,
     ) -> None:
         self._backends = backends
         self._traffic = traffic
         self._room = room
         self._journal = journal
         self._drain_timeout = drain_timeout
+        self._settle_timeout = settle_timeout
+        self._unloaded = float("-inf")
         self._locks = {name: threading.RLock() for name in backends}
         self._admission = threading.Lock()
         """Held from the look at the memory to the end of a load: two loads must not count the same bytes."""
@@ -167,6 +176,7 @@ class Lifecycle:
             backend.unload()
             self._ours.discard(name)
             if had_memory:
+                self._unloaded = time.monotonic()
                 self._journal.add("unload", f"{name} unloaded", name)
 
     def unload_when_idle(self, name: BackendName) -> None:
@@ -185,21 +195,49 @@ class Lifecycle:
             self.unload(name)
 
     @contextmanager
+    def away(self, name: BackendName, progress: Progress) -> Iterator[None]:
+        """A loaded backend unloaded for a while: its requests wait, and find it loaded again.
+
+        Raises:
+            BackendError: It is in use; nothing was done.
+        """
+        lately = self._traffic.idle_for(name)
+        with self._traffic.idle(name, self._drain_timeout) as idle:
+            if not idle or lately < IN_USE_S:
+                raise BackendError(
+                    f"{name} was not unloaded for a while",
+                    why="applications are using it, and their requests would have to wait",
+                    remedy=f"try again when no request has come for {IN_USE_S:g} s",
+                )
+            self.unload(name)
+            try:
+                yield
+            finally:
+                self.load(name, progress, CancelToken())  # a cancel must not stop the way back
+
+    @contextmanager
     def _admitted(self, name: BackendName, backend: Backend, cancel: CancelToken) -> Iterator[None]:
         while not self._admission.acquire(timeout=0.2):
             cancel.raise_if_cancelled()
         try:
-            self._admit(name, backend.preflight().expected_bytes)
+            self._admit(name, backend.preflight().expected_bytes, cancel)
             yield
         finally:
             self._admission.release()
 
-    def _admit(self, name: BackendName, expected: int | None) -> None:
-        room = self._room()
-        if room.fits(expected) is False and expected is not None and room.available is not None:
-            raise BackendOutOfMemoryError(
-                f"{name} was not loaded: too little memory",
-                why=f"it needs about {expected / GIB:.1f} GiB, {room.available / GIB:.1f} GiB are free "
-                f"({room.source}), and {room.floor / GIB:.1f} GiB are kept free",
-                remedy="end what else uses memory, unload a backend, or lower engine.memory_floor_gib",
-            )
+    def _admit(self, name: BackendName, expected: int | None, cancel: CancelToken) -> None:
+        """Refuse what does not fit; what was unloaded a moment ago has time to give its memory back first."""
+        while True:
+            room = self._room()
+            if room.fits(expected) is not False or expected is None or room.available is None:
+                return
+            if time.monotonic() - self._unloaded >= self._settle_timeout:
+                break
+            cancel.wait(_LOOK_AGAIN_S)
+            cancel.raise_if_cancelled()
+        raise BackendOutOfMemoryError(
+            f"{name} was not loaded: too little memory",
+            why=f"it needs about {expected / GIB:.1f} GiB, {room.available / GIB:.1f} GiB are free "
+            f"({room.source}), and {room.floor / GIB:.1f} GiB are kept free",
+            remedy="end what else uses memory, unload a backend, or lower engine.memory_floor_gib",
+        )

@@ -17,14 +17,15 @@ from embedctl.engine.jobs import Job
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample
 from embedctl.engine.surroundings import surroundings
-from embedctl.errors import BackendError, Cancelled, UsageError
+from embedctl.engine.turns import in_turns
+from embedctl.errors import BackendError, BackendOutOfMemoryError, Cancelled, UsageError
 from embedctl.lab.benchmark import run_benchmark
 from embedctl.lab.cold_start import drop_page_cache
 from embedctl.lab.targets import Start, Target
 from embedctl.lab.tokens import token_counter
 from embedctl.lab.window import SampleWindow
 from embedctl.progress import silent
-from embedctl.records import EmbedResult, Fingerprint, Machine, ProgressItem, Run
+from embedctl.records import BackendName, EmbedResult, Fingerprint, Machine, ProgressItem, Run
 
 if TYPE_CHECKING:
     from embedctl.store import Store
@@ -57,7 +58,8 @@ def measure(
     """Measure the backends one beside the other; those that were not loaded are unloaded once idle.
 
     The run is stored from its beginning and after each stage, so that a crash costs one stage. A run that is
-    cancelled or fails keeps its whole stages and says so; one without any is removed.
+    cancelled or fails keeps its whole stages and says so; one without any is removed. Backends that do not
+    fit into memory at once are measured in turns, and kept at the end.
 
     Raises:
         BackendError: A backend could not be loaded.
@@ -67,11 +69,11 @@ def measure(
     if wish.resumed is not None:
         keeper.last = wish.resumed
     borrowed = [backend.name for backend in backends if not lifecycle.ready(backend.name)]
-    try:
-        targets = [
-            _loaded_target(backend, lifecycle, job, folder, machine, borrowed=backend.name in borrowed)
-            for backend in backends
-        ]
+
+    def target_of(backend: Backend, *, borrowed: bool) -> Target:
+        return _loaded_target(backend, lifecycle, job, folder, machine, borrowed=borrowed)
+
+    def run(targets: Sequence[Target], keep: Callable[[Run], Run]) -> Run:
         return run_benchmark(
             targets,
             preset=wish.preset,
@@ -82,10 +84,24 @@ def measure(
             cancel=job.cancel_token,
             sampling=lambda: latest.watched(SampleWindow()),
             environment=surroundings(latest.sample),
-            keep=keeper.keep,
+            keep=keep,
             resumed=wish.resumed,
             seed=random.randrange(_SEEDS),  # an order, no secret
         )
+
+    def run_alone(name: BackendName) -> Run:
+        target = target_of(lifecycle.backend(name), borrowed=not lifecycle.ready(name))
+        return run([target], lambda run: run)
+
+    try:
+        try:
+            targets = [target_of(backend, borrowed=backend.name in borrowed) for backend in backends]
+        except BackendOutOfMemoryError:
+            if len(backends) == 1 or wish.resumed is not None:
+                raise
+            _let_go(borrowed, lifecycle)
+            return keeper.keep(in_turns([each.name for each in backends], lifecycle, job, run_alone))
+        return run(targets, keeper.keep)
     except Cancelled:
         keeper.end("cancelled")
         raise
@@ -93,12 +109,16 @@ def measure(
         keeper.end("failed")
         raise
     finally:
-        for name in borrowed:
-            if lifecycle.ready(name):
-                try:
-                    lifecycle.unload_when_idle(name)
-                except BackendError as error:  # somebody began to use it: their requests matter more
-                    log.warning("%s stays loaded after the benchmark: %s", name, error)
+        _let_go(borrowed, lifecycle)
+
+
+def _let_go(borrowed: Sequence[BackendName], lifecycle: Lifecycle) -> None:
+    for name in borrowed:
+        if lifecycle.ready(name):
+            try:
+                lifecycle.unload_when_idle(name)
+            except BackendError as error:  # somebody began to use it: their requests matter more
+                log.warning("%s stays loaded after the benchmark: %s", name, error)
 
 
 def require_resumable(run: Run) -> None:

@@ -12,9 +12,11 @@ from embedctl.engine import open_engine
 from embedctl.engine.deadline import Deadline
 from embedctl.errors import BackendError, BackendOutOfMemoryError, InvalidTextError, StoreError, UsageError
 from embedctl.events import EventRecorded, Message, SampleTaken
+from embedctl.lab.closed_loop import ClosedLoop
+from embedctl.lab.presets import PRESETS, Preset
 from embedctl.paths import Paths
 from embedctl.progress import CancelToken
-from embedctl.records import BackendState, EmbedResult, JobState, TextFailure
+from embedctl.records import BackendState, EmbedResult, JobState, Run, TextFailure
 from embedctl.settings import Settings
 from embedctl.store import Store
 from tests.support.engines import GIB, Rig, rig
@@ -146,9 +148,54 @@ def test_a_benchmark_does_not_take_a_backend_from_those_who_began_to_use_it(tmp_
         assert r.native.status().state is BackendState.READY
 
 
+@pytest.fixture
+def smoke(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A preset that takes a moment."""
+    stage = ClosedLoop("one text", 1, per_block=2, blocks=2, budget=1.0)
+    monkeypatch.setitem(PRESETS, "smoke", Preset((stage,), limit=30.0))
+    return "smoke"
+
+
+def test_backends_that_do_not_fit_at_once_are_measured_in_turns(tmp_path: Path, smoke: str) -> None:
+    with rig(tmp_path, sampling=False) as r:
+        r.engine.load("native").wait(30)
+        r.probe.others = r.probe.total - 2 * GIB - 9 * GIB  # 9 GiB available beside native's 2, floor 8
+        final = r.engine.benchmark(preset=smoke).wait(60)
+        assert final.state is JobState.DONE, final.failure
+        assert isinstance(final.result, Run)
+        assert final.result.backends == ("native", "ollama")
+        assert {row.backend for row in final.result.measurements} == {"native", "ollama"}
+        assert final.result.comparisons == ()
+        assert "could not be interleaved" in final.result.notes[0]
+        assert r.engine.run(final.result.id).notes == final.result.notes
+        assert r.native.calls[-3:] == ["load", "unload", "load"]
+        assert r.ollama.calls == ["load", "unload"]
+        assert r.native.status().state is BackendState.READY
+
+
+def test_turns_take_no_backend_from_applications_that_use_it(tmp_path: Path, smoke: str) -> None:
+    with rig(tmp_path, sampling=False) as r:
+        r.probe.others = r.probe.total - 2 * GIB - 9 * GIB
+        r.engine.embed(["an application"])
+        final = r.engine.benchmark(preset=smoke).wait(60)
+        assert final.failure is not None and "applications are using it" in final.failure.why
+        assert "unload" not in r.native.calls
+        assert r.engine.runs() == ()
+
+
+def test_memory_of_what_was_just_unloaded_may_come_back_before_a_load_is_refused(tmp_path: Path) -> None:
+    with rig(tmp_path, sampling=False) as r:
+        r.engine.load("native").wait(30)
+        r.probe.others = r.probe.total - 2 * GIB - 9 * GIB
+        r.probe.lingering["native"] = 2 * GIB
+        r.engine.unload("native").wait(30)
+        threading.Timer(0.2, r.probe.lingering.clear).start()
+        assert r.engine.load("ollama").wait(30).state is JobState.DONE
+
+
 def test_an_unknown_preset_is_refused_before_anything_is_loaded(r: Rig) -> None:
-    with pytest.raises(UsageError, match="no preset 'thorough'"):
-        r.engine.benchmark(preset="thorough")
+    with pytest.raises(UsageError, match="no preset 'nonsense'"):
+        r.engine.benchmark(preset="nonsense")
     assert r.native.calls == []
 
 
