@@ -19,7 +19,9 @@ import pytest
 
 from embedctl.engine import open_engine
 from embedctl.engine.facade import EngineFacade
-from embedctl.lab.benchmark import PRESETS, Shape
+from embedctl.lab.closed_loop import ClosedLoop
+from embedctl.lab.cold_start import ColdStart
+from embedctl.lab.presets import PRESETS, Preset
 from embedctl.records import BackendState, CanaryReport, JobState, JobUpdate, LoadReport, Run, SwitchReport
 from embedctl.series import History
 
@@ -115,7 +117,9 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
         patch.setitem(
             PRESETS,
             "quick",
-            (Shape("one text", 1, per_block=2, blocks=2, budget=1), Shape("batch of 16", 16, 1, 2, 1)),
+            Preset(
+                (ColdStart(), ClosedLoop("one text", 1, 2, 2, 1), ClosedLoop("batch of 16", 16, 1, 2, 1)), 99
+            ),
         )
         started = time.time()
         engine = open_engine(demo=True)
@@ -233,8 +237,10 @@ def test_the_benchmark_measures_both_and_is_stored(journey: Journey) -> None:
     run = journey.stored_run
     assert run is not None
     assert (run.title, set(run.backends)) == ("on the way", {"native", "ollama"})
-    assert len(run.measurements) == 4
-    for row in run.measurements:
+    assert [row.shape for row in run.measurements] == [
+        shape for shape in ("cold start", "one text", "batch of 16") for _ in range(2)
+    ]
+    for row in run.measurements[2:]:
         assert row.errors == 0
         assert len(row.latencies_ms) == row.requests > 0
         assert row.tokens_per_s is not None and row.peak_bytes is not None

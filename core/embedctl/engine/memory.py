@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from embedctl.records import BackendName, GpuProcess, Machine, Sample
+from embedctl.lab.window import held_bytes as held_bytes  # by this name for the engine
+from embedctl.records import GpuProcess, Machine, Sample
 
 GIB = 1024**3
 
@@ -60,16 +61,6 @@ def _floor(total: float | None, floor_gib: float | None) -> int:
     if floor_gib is not None:
         return int(floor_gib * GIB)
     return min(8 * GIB, int(total / 8)) if total is not None else GIB
-
-
-def held_bytes(sample: Sample | None, backend: BackendName) -> int | None:
-    """What a backend's processes hold: on the GPU where that can be seen, else in host memory."""
-    if sample is None:
-        return None
-    value = sample.get(f"{backend}_gpu_memory")
-    if not value:  # a worker on the CPU holds nothing on the GPU: its host memory is what it costs
-        value = sample.get(f"{backend}_rss")
-    return int(value) if value is not None else None
 
 
 class Watcher(Protocol):

@@ -88,9 +88,13 @@ Sampling = Callable[[], AbstractContextManager[SampleWindow]]
 """Opens a window that stays filled while the block runs."""
 
 
-def held_bytes(sample: Sample, backend: BackendName) -> int | None:
+def held_bytes(sample: Sample | None, backend: BackendName) -> int | None:
     """What a backend's processes hold: on the GPU where that can be seen, else in host memory."""
-    value = sample.get(f"{backend}_gpu_memory") or sample.get(f"{backend}_rss")
+    if sample is None:
+        return None
+    value = sample.get(f"{backend}_gpu_memory")
+    if not value:  # a worker on the CPU holds nothing on the GPU: its host memory is what it costs
+        value = sample.get(f"{backend}_rss")
     return int(value) if value is not None else None
 
 

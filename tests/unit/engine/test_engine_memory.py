@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from embedctl.engine.memory import GIB, LatestSample, held_bytes, room
-from embedctl.records import GpuInfo, Machine, Provenance, Sample
+from embedctl.lab.window import SampleWindow
+from embedctl.records import GpuInfo, Machine, Sample
 
 CARD = GpuInfo(0, "Card", "GPU-1", 24 * GIB, "nvmlDeviceGetMemoryInfo", unified=False)
 MACHINE = Machine("m", "Linux", "x86_64", 8, 64 * GIB, "580", "13.0", (CARD,), 0, None)
@@ -69,29 +70,19 @@ def test_a_backend_holds_what_its_processes_hold_on_the_gpu_else_on_the_host(
     assert held_bytes(Sample(1.0, values), "native") == held
 
 
-def test_the_peak_is_the_most_of_the_samples_seen_inside() -> None:
+def test_a_watcher_sees_the_sample_that_is_there_and_all_that_come() -> None:
     latest = LatestSample()
 
-    def put(gib: float | None) -> None:
-        values = {} if gib is None else {"native_gpu_memory": gib * GIB}
-        latest.put(Sample(1.0, values, {"native_gpu_memory": Provenance(source="NVML")}), ())
+    def put(at: float) -> None:
+        latest.put(Sample(at, {}), ())
 
-    put(9.0)
     put(1.0)
-    with latest.peak("native") as peak:
+    put(2.0)
+    with latest.watched(SampleWindow()) as window:
         put(3.0)
-        put(None)
-        put(2.0)
-    put(8.0)
-    assert (peak.bytes, peak.source) == (3 * GIB, "NVML")
-
-
-def test_without_a_figure_the_peak_says_why() -> None:
-    latest = LatestSample()
-    with latest.peak("native") as peak:
-        assert peak.bytes is None and "no sample" in peak.source
-        latest.put(Sample(1.0, {}, {"native_gpu_memory": Provenance(absence="hidden in a container")}), ())
-    assert (peak.bytes, peak.source) == (None, "hidden in a container")
+        put(4.0)
+    put(5.0)
+    assert [sample.at for sample in window.samples] == [2.0, 3.0, 4.0]
 
 
 def test_only_a_sample_taken_from_now_on_counts() -> None:

@@ -17,7 +17,8 @@ from embedctl.lab.open_loop import CAPACITY, OpenLoop, Shot, poisson, stalls_of
 from embedctl.lab.soak import Soak
 from embedctl.lab.stages import Bench
 from embedctl.lab.targets import Start
-from embedctl.records import Measurement
+from embedctl.lab.window import SampleWindow
+from embedctl.records import Measurement, Provenance, Sample
 from tests.support.lab import GIB, Scripted, VirtualPace, bench_of
 
 
@@ -338,3 +339,15 @@ def test_rows_carry_memory_as_claimed_and_as_measured() -> None:
     assert value(row, "claimed_bytes") == 2 * GIB
     assert value(row, "pool_low_bytes") < 36 * GIB
     assert value(row, "swap_peak_bytes") == 0 and value(row, "pressure_peak_percent") == 1.5
+
+
+def test_the_peak_is_the_most_of_the_samples_seen_and_says_why_where_there_is_none() -> None:
+    window = SampleWindow()
+    assert window.peak("native") == (None, "no sample was taken meanwhile")
+    window.see(Sample(1.0, {}, {"native_gpu_memory": Provenance(absence="hidden in a container")}))
+    assert window.peak("native") == (None, "hidden in a container")
+    for gib in (1.0, 3.0, 2.0):
+        values = {"native_gpu_memory": gib * GIB}
+        window.see(Sample(2.0, values, {"native_gpu_memory": Provenance(source="NVML")}))
+    assert window.peak("native") == (3 * GIB, "NVML")
+    assert window.mean_power() == (None, "not measured")

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from embedctl.errors import UsageError
 from embedctl.headlines import summarize
-from embedctl.records import Comparison, Event, Fingerprint, Interval, Measurement, Run, Severity, Study
+from embedctl.records import (
+    Comparison,
+    Event,
+    Figure,
+    Fingerprint,
+    Interval,
+    Measurement,
+    Run,
+    Severity,
+    Study,
+)
 from embedctl.store import Store
+from embedctl.store.database import HistoryFile
+from embedctl.store.migrations import MIGRATIONS
 from tests.support.store_bench import START, Bench
 
 
@@ -69,6 +84,67 @@ def test_a_run_comes_back_as_it_went_in(store: Store) -> None:
     assert stored.id > 0
     assert store.run(stored.id) == stored
     assert make_run(id=stored.id) == stored
+
+
+def test_a_run_keeps_its_figures_raw_series_and_surroundings(store: Store) -> None:
+    row = replace(
+        measurement("native", (1.0, 2.5)),
+        kind="open loop",
+        figures=(Figure("p95_ms", 2.5, "ms", 2.0, None, "n too small"), Figure("stalls", None, note="ü")),
+        series={"intended_s": (0.0, 0.1 + 0.2), "sent_s": ()},
+    )
+    run = make_run(measurements=(measurement("ollama", (9.0,)), row), seed=11, environment={"load": [0.5]})
+    stored = store.add_run(run)
+    assert store.run(stored.id) == replace(run, id=stored.id)
+
+
+def test_a_run_grows_in_place_and_can_be_removed(store: Store) -> None:
+    other = store.add_run(make_run(START - 5))
+    begun = store.add_run(make_run(measurements=(), comparisons=(), state="unfinished"))
+    row = replace(measurement("native", (1.0,)), series={"sent_s": (1.0,)})
+    for rows in ((row,), (row, row)):
+        store.put_run(replace(begun, measurements=rows))
+        assert store.run(begun.id) == replace(begun, measurements=rows)
+    store.remove_run(begun.id)
+    assert store.run(begun.id) is None
+    with pytest.raises(UsageError, match="no longer in the history"):
+        store.put_run(begun)
+    assert store.run(other.id) == other
+    assert [summary.id for summary in store.runs()] == [other.id]
+
+
+def test_a_run_of_before_figures_were_kept_is_still_readable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables as the first release made them, filled as it filled them, and then migrated."""
+    names = [step.name for step in MIGRATIONS]
+    with monkeypatch.context() as patch:
+        patch.setattr("embedctl.store.migrations.MIGRATIONS", MIGRATIONS[: names.index("run_details")])
+        patch.setattr("embedctl.store.database.LATEST", names.index("run_details"))
+        old = HistoryFile(bench.path, clock=lambda: START)
+    latencies = np.array([5.0, 7.25], dtype="<f8").tobytes()
+    with old.write() as db:
+        db.table("run").insert(
+            {
+                "id": 4, "at": START, "preset": "quick", "title": "", "state": "done", "seconds": 40.0,
+                "workload": "w", "backends": '["native"]', "notes": "[]",
+            }
+        )  # fmt: skip
+        db.table("measurement").insert(
+            {
+                "run_id": 4, "position": 0, "backend": "native", "shape": "one text", "batch": 1,
+                "requests": 2,
+                "errors": 0, "latencies_ms": latencies, "p50_ms": 5.0, "p95_ms": 7.25, "p95_note": "",
+                "texts_per_s": 100.0, "tokens_per_s": None, "tokens": None, "peak_bytes": None,
+                "peak_source": "x",
+            }
+        )  # fmt: skip
+    old.close()
+    run = bench.open().run(4)
+    assert run is not None
+    assert (run.seed, run.environment, run.state) == (0, {}, "done")
+    assert run.measurements[0].latencies_ms == (5.0, 7.25)
+    assert (run.measurements[0].kind, run.measurements[0].figures) == ("closed loop", ())
 
 
 def test_a_run_that_does_not_exist_is_none(store: Store) -> None:
