@@ -137,7 +137,7 @@ def test_without_systemd_there_is_a_remedy(bin_folder: Path, cli: CommandLine, h
     with served(FakeEngine(), home):
         outcome = cli("service", "status")
     assert outcome.code == 0
-    assert "unknown (systemctl was not found" in outcome.out
+    assert "unknown (this system is not run by systemd" in outcome.out
 
 
 def test_a_manager_that_cannot_be_reached_has_a_remedy(bin_folder: Path, tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def _tell_connection(message: Message) -> None:
             say(f"the connection to {message.where} is lost: {message.why}; {message.remedy}")
 
 
+def is_attached(opened: EngineFacade) -> bool:
+    """Whether this engine runs in another process and goes on without this one."""
+    from embedctl.control.client import RemoteEngine
+
+    return isinstance(opened, RemoteEngine)
+
+
 def is_demo() -> bool:
     return globals_.demo
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedctl.cli.app import EXIT_NO, app, engine, is_demo
+from embedctl.cli.app import EXIT_NO, app, engine, is_attached, is_demo
 from embedctl.cli.output import emit, emit_json, emit_table, say
 from embedctl.errors import UsageError
 from embedctl.events import EventRecorded, Message
@@ -65,7 +65,8 @@ def record() -> None:
     with engine(sampling=True, recording=True) as opened:
         if not _wait_for(lambda: opened.status().recording):
             raise _not_recorded(opened.status().recorder)
-        say(f"recording to {opened.status().store_path}; Ctrl-C ends")
+        then = "goes on without this view" if is_attached(opened) else "ends"
+        say(f"recording to {opened.status().store_path}; after Ctrl-C it {then}")
         stop = opened.subscribe(_tell_event)
         try:
             while True:

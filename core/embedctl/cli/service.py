@@ -170,7 +170,7 @@ def status(as_json: JsonOption = False) -> None:
     try:
         unit = _unit().state()
     except ServiceError as error:
-        unit_note = error.what + (f": {error.why}" if error.why else "")
+        unit_note = error.why or error.what
     where, now, problem = None, None, None
     try:
         if (attached := attach(paths)) is not None:

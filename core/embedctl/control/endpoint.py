@@ -56,7 +56,7 @@ class Endpoint:
             raise ServiceError(
                 f"{path} is in use",
                 why=f"{holder} listens there",
-                remedy="end that one first; every command reaches it without --no-attach",
+                remedy="end that one first (`embedctl service stop`, or leave the console)",
             ) from error
         os.truncate(lock, 0)
         os.pwrite(lock, f"a {role} (PID {os.getpid()})".encode(), 0)
