@@ -178,6 +178,9 @@ class Engine:
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         return self._parts.bus.subscribe(subscriber)
 
+    def cancel_job(self, job_id: int) -> None:
+        self._jobs.cancel(job_id)
+
     # The façade: embedding ---
 
     def embed(

@@ -76,6 +76,9 @@ class EngineFacade(Protocol):
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Receive every message (`embedctl.events`) on the publisher's thread; call the result to stop."""
 
+    def cancel_job(self, job_id: int) -> None:
+        """Ask a running job to stop, whoever started it. Returns at once; nothing happens if it has ended."""
+
     # Embedding
 
     def embed(

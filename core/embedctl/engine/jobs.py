@@ -180,6 +180,14 @@ class JobRunner:
             jobs = [job for job, _ in self._running.values()]
         return tuple(job.update for job in jobs if job.update.state is JobState.RUNNING)
 
+    def cancel(self, job_id: int) -> None:
+        """Ask the job to stop; nothing happens if it does not run."""
+        with self._lock:
+            jobs = [job for job, _ in self._running.values()]
+        for job in jobs:
+            if job.id == job_id:
+                job.cancel()
+
     def close(self, timeout: float = 15.0) -> None:
         """Cancel every job and wait for their ends; no new one starts afterwards."""
         with self._lock:

@@ -16,6 +16,7 @@ from embedctl.engine.memory import GIB, Room
 from embedctl.engine.traffic import Traffic
 from embedctl.errors import (
     BackendError,
+    BackendNotLoadedError,
     BackendOutOfMemoryError,
     BackendTimeoutError,
     Cancelled,
@@ -54,10 +55,10 @@ class Lifecycle:
         self._admission = threading.Lock()
         """Held from the look at the memory to the end of a load: two loads must not count the same bytes."""
         self._ours: set[BackendName] = set()
-        self._wanted: dict[BackendName, Future[None]] = {}
+        self._wanted: dict[BackendName, tuple[Future[None], CancelToken]] = {}
         """Loads that requests wait for."""
         self._wanting = threading.Lock()
-        self._closing = CancelToken()
+        self._closed = False
 
     def backend(self, name: BackendName) -> Backend:
         """The backend of that name.
@@ -132,15 +133,8 @@ class Lifecycle:
         """
         if self.ready(name):
             return False
-        with self._wanting:
-            load = self._wanted.get(name)
-            if load is None:
-                load = self._wanted[name] = Future()
-                threading.Thread(
-                    target=self._load_for_requests, args=(name, load), name=f"load-{name}", daemon=True
-                ).start()
         try:
-            wait_for(load, deadline, cancel)
+            wait_for(self._wanted_load(name), deadline, cancel)
         except TimeoutError:
             raise BackendTimeoutError(
                 "The request was not started",
@@ -150,15 +144,33 @@ class Lifecycle:
         return True
 
     def close(self) -> None:
-        """Cancel the loads that requests wait for."""
-        self._closing.cancel()
+        """Cancel the loads that requests wait for; no new one begins."""
+        with self._wanting:
+            self._closed = True
+            tokens = [token for _, token in self._wanted.values()]
+        for token in tokens:
+            token.cancel()
 
-    def _load_for_requests(self, name: BackendName, load: Future[None]) -> None:
-        failure: BaseException | None = None
+    def _wanted_load(self, name: BackendName) -> Future[None]:
+        with self._wanting:
+            if name in self._wanted:
+                return self._wanted[name][0]
+            if self._closed:
+                raise BackendNotLoadedError(f"{name} is not loaded any more", why="embedctl is closing")
+            load, token = self._wanted[name] = (Future(), CancelToken())
+        threading.Thread(
+            target=self._load_for_requests, args=(name, load, token), name=f"load-{name}", daemon=True
+        ).start()
+        return load
+
+    def _load_for_requests(self, name: BackendName, load: Future[None], token: CancelToken) -> None:
+        failure: Exception | None = None
         try:
             with self._locks[name]:
                 if not self.ready(name):
-                    self.load(name, silent, self._closing)
+                    self.load(name, silent, token)
+        except Cancelled:
+            failure = BackendNotLoadedError(f"{name} was not loaded", why="embedctl is closing")
         except Exception as error:
             failure = error
         with self._wanting:  # before it is told: whoever comes after a failure makes a new attempt

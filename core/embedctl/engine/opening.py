@@ -130,6 +130,6 @@ def _assemble(
 
 def _runs_in_float32(settings: NativeSettings, probe: Probe) -> bool:
     """Whether the worker will compute in float32, for which the converted float16 weights are too coarse."""
-    if settings.dtype != "auto":
+    if settings.dtype not in ("auto", "float8"):
         return settings.dtype == "float32"
     return settings.device == "cpu" or (settings.device == "auto" and probe.machine().gpu is None)

@@ -100,6 +100,30 @@ def test_nothing_is_loaded_for_a_request_that_comes_after_the_end(tmp_path: Path
     assert "load" not in r.native.calls
 
 
+def test_a_load_that_a_request_waits_for_ends_with_the_engine(tmp_path: Path) -> None:
+    outcomes: list[Exception] = []
+    entered = threading.Event()
+
+    def wait_for_the_end(cancel: CancelToken) -> None:
+        entered.set()
+        assert cancel.wait(30)
+
+    with rig(tmp_path, sampling=False) as r:
+        r.native.on_load = wait_for_the_end
+
+        def ask() -> None:
+            try:
+                r.engine.embed(["a"])
+            except BackendError as error:
+                outcomes.append(error)
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        assert entered.wait(30)
+    asker.join(30)
+    assert "embedctl is closing" in str(outcomes[0])
+
+
 def test_without_a_sampler_the_memory_floor_holds_all_the_same(tmp_path: Path) -> None:
     with rig(tmp_path, sampling=False) as r:
         r.probe.others = r.probe.total - 9 * GIB

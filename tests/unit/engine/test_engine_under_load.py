@@ -47,7 +47,7 @@ class Crowd:
         self.by: set[str] = set()
 
     def client(self, number: int) -> None:
-        while not self._stop.wait(0.005):  # a pause, or 64 clients leave the switch no turn to run
+        while not self._stop.wait(0.02):  # a pause, or 64 clients leave the switch no turn to run
             text = f"client {number} text {self.answered[number]}"
             try:
                 result = self._r.engine.embed([text], timeout=30.0)
