@@ -37,9 +37,17 @@ def changes(
         found += [
             f"{old.backend} {name}: {before[name]} → {value}"
             for name, value in after.items()
-            if value is not None and before.get(name) not in (None, value)
+            if value is not None and before.get(name) is not None and _differ(before[name], value)
         ]
     return tuple(found)
+
+
+def _differ(before: object, after: object) -> bool:
+    """A version with its build (`2.11.0+cu130`, as torch says) is not another than the one without."""
+    a, b = str(before), str(after)
+    if ("+" in a) != ("+" in b):
+        a, b = a.split("+")[0], b.split("+")[0]
+    return a != b
 
 
 def _flat(mark: Fingerprint) -> dict[str, Any]:
