@@ -158,6 +158,17 @@ def test_history_can_be_had_as_csv_and_json(cli: CommandLine, real: Rig, tmp_pat
     assert document["events"][-1]["kind"] == "start"
 
 
+def test_tune_loads_what_it_measures_and_says_what_is_best(cli: CommandLine, real: Rig) -> None:
+    outcome = cli("tune")
+    assert outcome.code == 0
+    rows = [line.split() for line in outcome.out.splitlines()]
+    assert ["4,096", "690,000", "best"] in rows
+    assert ["8,192", "692,000", "now"] in rows
+    assert "4,096 tokens from the next load on" in outcome.err
+    assert "load" in real.native.calls
+    assert json.loads(cli("tune", "--json").out)["data"]["token_budget"] == 4096
+
+
 def test_config_set_and_show(cli: CommandLine, home: Path) -> None:
     assert cli("config", "path").out == f"{home / 'config.toml'}\n"
     assert cli("config", "set", "native.batch_size", "64").code == 0

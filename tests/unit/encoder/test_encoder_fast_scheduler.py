@@ -510,3 +510,22 @@ def test_while_it_is_paused_requests_wait() -> None:
             assert runner.batches == []
         future.result(WAIT)
     assert runner.batches == [[5]]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_tokens_of_a_hundred_thousand_texts_exist_for_a_few_windows_at_a_time(beside: bool) -> None:
+    made: list[int] = []
+
+    def counted(texts: Sequence[str]) -> Any:
+        made.append(len(texts))
+        return tokenize(texts)
+
+    runner = FakeRunner()
+    waiting: list[int] = []
+    runner.on_wait = lambda number: waiting.append(sum(made) - sum(map(len, runner.batches)))
+    with ThreadPoolExecutor(2) as background:
+        request = Job(["1", "2"] * 50_000, counted, dimension=4, background=background if beside else None)
+        scheduler(runner, budget=4096, most_texts=2048).run(request)
+    assert request.result("cpu").vectors[:4, 0].tolist() == [1, 2, 1, 2]
+    assert sum(map(len, runner.batches)) == 100_000
+    assert max(waiting) <= 12 * 1024
