@@ -63,27 +63,44 @@ class ScriptedBatch:
     texts: int
     seconds: float
 
+    done_at: float = 0.0
+
     def launch(self) -> ScriptedBatch:
+        self.done_at = time.perf_counter() + self.seconds
         return self
 
+    def pending(self) -> bool:
+        return time.perf_counter() < self.done_at
+
     def wait(self) -> None:
-        if self.seconds:
-            time.sleep(self.seconds)
-            self.seconds = 0.0
+        left = self.done_at - time.perf_counter()
+        if left > 0:
+            time.sleep(left)
 
     def collect(self) -> Any:
         self.wait()
         return np.ones((self.texts, DIMENSION), np.float32)
 
 
+class ScriptedKind:
+    """Stands for a `torch.device`: a GPU, which works by itself."""
+
+    type = "cuda"
+
+    def __str__(self) -> str:
+        return "cuda"
+
+
 def scripted_encoder(seconds: float) -> Any:
     from embedctl.encoder.fast import FastEncoder
 
     model = SimpleNamespace(
-        first_position=0, skipped_id=None, device=SimpleNamespace(type="cuda"), dtype="torch.float16",
+        first_position=0, skipped_id=None, device=ScriptedKind(), dtype="torch.float16",
         dimension=DIMENSION, max_tokens=8192, pooling="cls", normalizes=True,
     )  # fmt: skip
-    engine = SimpleNamespace(runner=ScriptedDevice(seconds), model=model, attention="scripted", notes=())
+    engine = SimpleNamespace(
+        runner=ScriptedDevice(seconds), model=model, attention="scripted", dtype="float16", notes=()
+    )
     return FastEncoder(cast(Any, engine), cast(Any, ScriptedTokens), token_budget=8192)
 
 
@@ -183,7 +200,7 @@ def main() -> None:
     from embedctl.worker import client as worker_client
     from tests.support.engines import rig
 
-    def spawn(connection: socket.socket, log: IO[bytes], threads: int | None) -> subprocess.Popen[bytes]:
+    def spawn(connection: socket.socket, log: IO[bytes], *_: object) -> subprocess.Popen[bytes]:
         here = [sys.executable, "-m", "tests.e2e.bench_boundary", "--device-us", str(options.device_us)]
         descriptor = connection.fileno()
         return subprocess.Popen(

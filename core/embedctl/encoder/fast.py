@@ -123,14 +123,19 @@ class FastEncoder:
         job.key = key
         return self._scheduler.submit(job)
 
-    def drive(self, deliver: Callable[[list[Answer]], None]) -> None:
+    def drive(
+        self, deliver: Callable[[list[Answer]], None], meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Run batches until all that was submitted is answered.
 
         Args:
             deliver: Gets what each batch has finished. Must not raise.
+            meanwhile: Called again and again while the device works; may `submit`.
         """
         device = self._info.device
-        self._scheduler.drive(lambda jobs: deliver([(job.key, _outcome(job, device)) for job in jobs]))
+        self._scheduler.drive(
+            lambda jobs: deliver([(job.key, _outcome(job, device)) for job in jobs]), meanwhile
+        )
 
     def _job(
         self,

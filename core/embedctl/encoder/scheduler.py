@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from embedctl.encoder.jobs import Item, Job
 from embedctl.encoder.memory import is_out_of_memory
@@ -251,7 +252,7 @@ class Scheduler:
             self._drop_unwanted()
             if self._bulk is None:
                 self._bulk = self._compose(self._gather_bulk(wait=False))
-            if (problem := _problem(before.ticket.wait)) is not None:
+            if (problem := _problem(partial(self._wait, before.ticket))) is not None:
                 self._give_up(before.batch, problem)
                 before = None
         self._flight = None
@@ -267,6 +268,13 @@ class Scheduler:
             self._flight = self._launch(bulk)
         if before is not None:
             self._deliver(before)
+
+    def _wait(self, ticket: Ticket) -> None:
+        if self._meanwhile is not None:
+            self._meanwhile()  # also beside a batch that is done already
+            while ticket.pending():
+                self._meanwhile()
+        ticket.wait()
 
     def _gather_small(self) -> list[_Part]:
         parts: list[_Part] = []

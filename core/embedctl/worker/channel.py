@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import select
 import socket
 import struct
 import threading
@@ -30,6 +31,8 @@ class Channel:
             fraction, seconds = math.modf(send_timeout)
             value = struct.pack("ll", int(seconds), int(fraction * 1_000_000))
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        self._arrived = select.poll()
+        self._arrived.register(connection, select.POLLIN)
         self._sending = threading.Lock()
         self._reader = FrameReader(connection.recv_into)
 
@@ -66,6 +69,10 @@ class Channel:
         finally:
             self._sending.release()
         return True
+
+    def has_some(self) -> bool:
+        """Whether a frame, or the end, has begun to arrive. For the thread that receives."""
+        return self._reader.buffered or bool(self._arrived.poll(0))
 
     def receive(self) -> Frame | None:
         """The next frame; None when the other side has closed. For one thread only.

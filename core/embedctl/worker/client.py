@@ -30,10 +30,10 @@ from embedctl.errors import (
     WorkerCrashedError,
 )
 from embedctl.progress import CancelToken, Progress, silent
-from embedctl.records import CanaryReport, TextFailure
+from embedctl.records import CanaryReport, TextFailure, TuneReport
 from embedctl.worker.channel import Channel
 from embedctl.worker.frames import Frame, FrameError, pack_texts
-from embedctl.worker.process import WorkerExit, log_tail, open_log, spawn
+from embedctl.worker.process import WorkerExit, bytecode_folder, log_tail, open_log, spawn
 from embedctl.worker.protocol import (
     WorkerMemory,
     WorkerOptions,
@@ -198,6 +198,12 @@ class WorkerClient:
         """Embed the known texts again and judge them. Raises as `embed` does."""
         return CanaryReport(**self._request({"kind": "canary"}, timeout=timeout).header["report"])
 
+    def tune(self, cancel: CancelToken | None = None) -> TuneReport:
+        """Have the worker measure its token budget, which takes a minute or more. Raises as `embed` does."""
+        report = self._request({"kind": "tune"}, cancel=cancel).header["report"]
+        rates = tuple((int(budget), float(rate)) for budget, rate in report["rates"])
+        return TuneReport(**{**report, "rates": rates})
+
     def stop(self) -> None:
         """End the process: ask, then terminate, then kill. Returns when it is gone."""
         with self._lock:
@@ -310,7 +316,8 @@ class WorkerClient:
         ours, theirs = socket.socketpair()
         with theirs:  # while this process held it too, the worker's end would go unnoticed
             try:
-                process = spawn(theirs, log_file, self._options.threads)
+                bytecode = bytecode_folder(self._log_path.parent / "bytecode")
+                process = spawn(theirs, log_file, self._options.threads, bytecode)
             except OSError:
                 ours.close()
                 raise

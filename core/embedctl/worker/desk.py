@@ -30,8 +30,15 @@ class Desk(Protocol):
     ) -> bool:
         """Leave a request; true if nobody works, and the caller has to call `drive` now."""
 
-    def drive(self, deliver: Callable[[list[Answer]], None]) -> None:
-        """Work until all that was submitted is answered. `deliver` gets the answers and must not raise."""
+    def drive(
+        self, deliver: Callable[[list[Answer]], None], meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Work until all that was submitted is answered.
+
+        Args:
+            deliver: Gets the answers. Must not raise.
+            meanwhile: Called again and again while a device works by itself; may `submit`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,9 @@ class OneByOne:
             first, self._working = not self._working, True
         return first
 
-    def drive(self, deliver: Callable[[list[Answer]], None]) -> None:
+    def drive(
+        self, deliver: Callable[[list[Answer]], None], meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """See `Desk.drive`."""
         while True:
             with self._lock:

@@ -74,6 +74,11 @@ class FrameReader:
         self._start = 0
         self._end = 0
 
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes of the next frame are here already."""
+        return self._start < self._end
+
     def read(self) -> Frame | None:
         """The next frame; None when the stream ended between two frames.
 

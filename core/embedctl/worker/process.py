@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import IO, Final
 
@@ -46,9 +47,20 @@ class WorkerExit:
         return f"{self.cause}; its last words: {' | '.join(self.log_tail)}" if self.log_tail else self.cause
 
 
-def worker_environment(inherited: Mapping[str, str], threads: int | None) -> dict[str, str]:
-    """The environment of a worker: it needs no network and no token, and gets neither."""
-    environment = {name: value for name, value in inherited.items() if name not in _SECRETS}
+def worker_environment(
+    inherited: Mapping[str, str], threads: int | None, bytecode: Path | None = None
+) -> dict[str, str]:
+    """The environment of a worker: it needs no network and no token, and gets neither.
+
+    Args:
+        inherited: This process's environment.
+        threads: For OpenMP; None leaves it the choice.
+        bytecode: Where compiled modules go (see `bytecode_folder`).
+    """
+    dropped = (*_SECRETS, "PYTHONDONTWRITEBYTECODE")  # compiling torch and transformers anew takes seconds
+    environment = {name: value for name, value in inherited.items() if name not in dropped}
+    if bytecode is not None:
+        environment.setdefault("PYTHONPYCACHEPREFIX", str(bytecode))
     environment |= {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
@@ -67,7 +79,18 @@ def worker_environment(inherited: Mapping[str, str], threads: int | None) -> dic
     return environment
 
 
-def spawn(connection: socket.socket, log_file: IO[bytes], threads: int | None) -> subprocess.Popen[bytes]:
+def bytecode_folder(own: Path) -> Path | None:
+    """`own` where torch lies uncompiled and nobody may write; else None: Python does well by itself."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    compiled = Path(cache_from_source(spec.origin))
+    return None if compiled.exists() or os.access(Path(spec.origin).parent, os.W_OK) else own
+
+
+def spawn(
+    connection: socket.socket, log_file: IO[bytes], threads: int | None, bytecode: Path | None
+) -> subprocess.Popen[bytes]:
     """Start a worker that serves `connection`; stdout and stderr go to `log_file`.
 
     Raises:
@@ -82,7 +105,7 @@ def spawn(connection: socket.socket, log_file: IO[bytes], threads: int | None) -
         stdout=log_file,
         stderr=subprocess.STDOUT,
         pass_fds=(descriptor,),
-        env=worker_environment(os.environ, threads),
+        env=worker_environment(os.environ, threads, bytecode),
         start_new_session=True,  # Ctrl-C in the console's terminal is for the console
     )
 

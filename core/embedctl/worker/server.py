@@ -9,17 +9,21 @@ the process, whatever the others are doing.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
+import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from embedctl.encoder.base import Answer, Encoded
 from embedctl.encoder.model_folder import require_model
-from embedctl.errors import BackendNotLoadedError, EmbedctlError
+from embedctl.errors import BackendNotLoadedError, EmbedctlError, UsageError
+from embedctl.records import TuneReport
 from embedctl.worker.channel import Channel
 from embedctl.worker.desk import Desk, OneByOne
 from embedctl.worker.frames import Frame, FrameError, unpack_texts
@@ -27,11 +31,14 @@ from embedctl.worker.protocol import WorkerMemory, WorkerOptions, WorkerReady, e
 
 if TYPE_CHECKING:  # torch is imported by `_load`, after the reader thread has started
     import torch
+    from sentence_transformers import SentenceTransformer
 
     from embedctl.encoder.factory import Selection
 
 log = logging.getLogger(__name__)
 
+_LINGER_S = 200e-6
+"""Covers a client that sends one query after the other; a worker at rest costs nothing."""
 EXIT_DEVICE_FAILED = 70
 """The device is in a state that only a new process can leave (EX_SOFTWARE)."""
 EXIT_PROTOCOL = 76
@@ -50,7 +57,12 @@ class WorkerServer:
         self._selection: Selection | None = None
         self._wanted: set[int] = set()
         """Requests that wait or run; a cancelled one is taken off."""
+        self._aside: set[int] = set()
+        """Requests that have the model for themselves meanwhile; the desk may make others wait long."""
+        self._short_waits = False
         self._device: torch.device | None = None
+        self._budgets: tuple[Path, str] | None = None
+        """Where the token budget is kept, and what for."""
 
     def run(self) -> None:
         """Load, then embed until the engine is gone. Returns only when the load failed."""
@@ -71,9 +83,31 @@ class WorkerServer:
     def _take_turns(self) -> NoReturn:
         while True:
             with self._reading:
-                while (desk := self.route(self._receive())) is None:
-                    pass
+                desk = self._read_until_work()
             desk.drive(self.deliver)  # the other thread reads meanwhile
+
+    def _read_until_work(self) -> Desk:
+        """Read, until the other thread has to read on: this one is needed at the desk it returns."""
+        while True:
+            desk = self.route(self._receive())
+            if desk is None:
+                continue
+            if not self._short_waits or self._aside:
+                return desk
+            # A GPU is waited for in steps of milliseconds, which this thread spends on reading: waking the
+            # other one would take the processor longer than all of a query's own work.
+            desk.drive(self.deliver, self._read_along)
+            self._linger()
+
+    def _read_along(self) -> None:
+        while self._channel.has_some():
+            self.route(self._receive())
+
+    def _linger(self) -> None:
+        """Look out for the next request a little before going to sleep, from which waking takes long."""
+        until = time.perf_counter() + _LINGER_S
+        while not self._channel.has_some() and time.perf_counter() < until:
+            pass
 
     def _receive(self) -> Frame:
         """The next frame; ends the process when there will be none."""
@@ -94,6 +128,7 @@ class WorkerServer:
         encoder = selection.encoder
         self._selection = selection
         self._desk = encoder if isinstance(encoder, Desk) else OneByOne(encoder)
+        self._short_waits = self._desk is encoder and encoder.info.device.startswith("cuda")
 
     def route(self, frame: Frame) -> Desk | None:
         """Answer what needs no model, else leave it at the desk. Returns a desk that has to be driven."""
@@ -104,7 +139,10 @@ class WorkerServer:
                 self._wanted.discard(frame.id)
             case "embed":
                 return self._submit(frame)
-            case "memory" | "canary":  # rare and slow: beside the two threads
+            case "memory" | "canary" | "tune":  # rare and slow: beside the two threads
+                self._wanted.add(frame.id)
+                if frame.kind != "memory":
+                    self._aside.add(frame.id)
                 threading.Thread(target=self._answer, args=(frame,), name=frame.kind, daemon=True).start()
             case kind:
                 log.error("the worker knows no %r", kind)
@@ -159,6 +197,8 @@ class WorkerServer:
         try:
             if frame.kind == "memory":
                 fields = asdict(self._memory())
+            elif frame.kind == "tune":
+                fields = {"report": asdict(self._tune(frame.id))}
             elif self._selection is not None:
                 from embedctl.encoder.canary import check
 
@@ -168,17 +208,48 @@ class WorkerServer:
         except Exception as error:
             self.deliver([(frame.id, error)])
         else:
+            self._wanted.discard(frame.id)
             self._send(Frame({"kind": frame.kind, "id": frame.id, **fields}))
+        finally:
+            self._aside.discard(frame.id)
+
+    def _tune(self, number: int) -> TuneReport:
+        from embedctl.encoder.fast import FastEncoder
+        from embedctl.encoder.tuning import remember
+
+        encoder = self._selection.encoder if self._selection is not None else None
+        if not isinstance(encoder, FastEncoder):
+            raise UsageError(
+                "There is no token budget to tune",
+                why="the loaded model is run by sentence-transformers, which goes by a number of texts"
+                if encoder is not None
+                else "the model is still being loaded",
+                remedy="set native.batch_size",
+            )
+        tuned = encoder.tune(cancelled=lambda: number not in self._wanted)
+        if self._budgets is not None:
+            file, key = self._budgets
+            remember(file, key, tuned)
+        return TuneReport(
+            token_budget=tuned.token_budget,
+            before=encoder.token_budget,
+            rates=tuple(sorted(tuned.tokens_per_s.items())),
+            device=_device_name(self._device),
+        )
 
     # The load
 
     def _load(self, options: WorkerOptions) -> Selection:
         require_model(options.folder)  # said at once, not after torch is there
         self._step("importing torch")
+        gc.disable()  # looking for garbage among a million objects that all stay takes a fifth of the imports
         import torch
 
         from embedctl.encoder.factory import EncoderOptions, select_encoder
-        from embedctl.encoder.loading import load_model
+        from embedctl.encoder.loading import EIGHT_BIT, load_model
+
+        gc.freeze()  # nor is it to be looked for there later, while requests wait
+        gc.enable()
 
         self._step("loading weights")
         model = load_model(
@@ -192,9 +263,27 @@ class WorkerServer:
         if options.max_tokens is not None and options.max_tokens > int(model.max_seq_length or 0):
             notes = (f"max_tokens {options.max_tokens} is beyond the model's {model.max_seq_length}",)
         self._step("canary")
-        selection = select_encoder(model, EncoderOptions(options.attention, options.batch_size))
-        self._device = torch.device(selection.encoder.info.device)
+        self._device = torch.device(model.device)
+        selection = select_encoder(
+            model,
+            EncoderOptions(
+                options.attention,
+                options.batch_size,
+                token_budget=options.token_budget or self._remembered_budget(options, model),
+                memory_floor=options.memory_floor,
+                eight_bit=options.dtype == EIGHT_BIT,
+            ),
+        )
         return replace(selection, notes=(*notes, *selection.notes))
+
+    def _remembered_budget(self, options: WorkerOptions, model: SentenceTransformer) -> int | None:
+        from embedctl.encoder.tuning import key_of, recall
+
+        if options.budgets_file is None:
+            return None
+        file, key = Path(options.budgets_file), key_of(options.folder, model, _device_name(self._device))
+        self._budgets = (file, key)
+        return recall(file, key)
 
     def _send_ready(self, selection: Selection) -> None:
         info = selection.encoder.info

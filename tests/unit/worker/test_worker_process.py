@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from embedctl import errors
+from embedctl.worker import process
 from embedctl.worker.process import WorkerExit, log_tail, open_log, worker_environment
 from embedctl.worker.protocol import error_fields, error_from
 
@@ -31,6 +34,33 @@ def test_a_worker_keeps_what_its_owner_chose_for_threads() -> None:
     environment = worker_environment({"TOKENIZERS_PARALLELISM": "false"}, threads=3)
     assert environment["TOKENIZERS_PARALLELISM"] == "false"
     assert environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_worker_may_keep_what_python_compiles_whatever_its_owner_does(tmp_path: Path) -> None:
+    inherited = {"PYTHONDONTWRITEBYTECODE": "1"}
+    assert "PYTHONDONTWRITEBYTECODE" not in worker_environment(inherited, None)
+    assert "PYTHONPYCACHEPREFIX" not in worker_environment(inherited, None)
+    assert worker_environment(inherited, None, tmp_path)["PYTHONPYCACHEPREFIX"] == str(tmp_path)
+    chosen = {"PYTHONPYCACHEPREFIX": "/chosen"}
+    assert worker_environment(chosen, None, tmp_path)["PYTHONPYCACHEPREFIX"] == "/chosen"
+
+
+@pytest.mark.parametrize(
+    ("writable", "compiled", "own"), [(True, False, False), (False, True, False), (False, False, True)]
+)
+def test_bytecode_goes_to_our_own_folder_only_where_it_could_go_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool, compiled: bool, own: bool
+) -> None:
+    source = tmp_path / "torch" / "__init__.py"
+    source.parent.mkdir()
+    source.touch()
+    if compiled:
+        cached = Path(cache_from_source(str(source)))
+        cached.parent.mkdir(parents=True)
+        cached.touch()
+    monkeypatch.setattr(process, "find_spec", lambda name: SimpleNamespace(origin=str(source)))
+    monkeypatch.setattr(process.os, "access", lambda path, mode: writable)
+    assert process.bytecode_folder(tmp_path / "own") == (tmp_path / "own" if own else None)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from embedctl.encoder.base import Answer, Encoded
 from embedctl.errors import Cancelled, InvalidTextError
 from embedctl.records import TextFailure
+from embedctl.worker import server
 from embedctl.worker.channel import Channel
 from embedctl.worker.desk import Desk
 from embedctl.worker.frames import Frame, pack_texts
@@ -48,8 +49,8 @@ class ScriptedEncoder:
 class Bench:
     """A server without its threads, and the engine's end of its socket."""
 
-    def __init__(self, server: Channel, engine: Channel) -> None:
-        self.server = WorkerServer(server)
+    def __init__(self, theirs: Channel, engine: Channel) -> None:
+        self.server = WorkerServer(theirs)
         self.engine = engine
         self.encoder = ScriptedEncoder()
         self.desk: Desk | None = None
@@ -182,6 +183,8 @@ def test_a_request_during_the_load_is_refused() -> None:
 class Sharing:
     """An encoder that is a desk itself: all that was submitted is answered together."""
 
+    info = SimpleNamespace(device="cpu")
+
     def __init__(self) -> None:
         self.submitted: list[int] = []
 
@@ -206,3 +209,72 @@ def test_an_encoder_that_shares_its_batches_gets_the_requests_at_once(bench: Ben
     sender.join()
     assert [answer.id for answer in answers] == sharing.submitted
     assert {(answer.kind, len(answer.payload)) for answer in answers} == {("vectors", 8)}
+
+
+class WithDevice(Sharing):
+    """Has a GPU of its own, which is done when `look` says so."""
+
+    info = SimpleNamespace(device="cuda:0")
+
+    def __init__(self, look: Callable[[], bool]) -> None:
+        super().__init__()
+        self.look = look
+
+    def drive(
+        self, deliver: Callable[[list[Answer]], None], meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        while not self.look():
+            if meanwhile is not None:
+                meanwhile()
+        super().drive(deliver)
+        self.submitted.clear()
+
+
+@pytest.fixture
+def turns(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Starts threads that serve as the worker's do; they end with the engine's side of the socket."""
+    threads: list[threading.Thread] = []
+
+    def serve() -> None:
+        with contextlib.suppress(SystemExit):
+            bench.server._take_turns()
+
+    def start() -> None:
+        threads.append(threading.Thread(target=serve))
+        threads[-1].start()
+
+    def leave(code: int) -> None:  # in the place of the whole process, the thread
+        raise SystemExit(code)
+
+    monkeypatch.setattr(server.os, "_exit", leave)
+    yield start
+    bench.engine.close()
+    for thread in threads:
+        thread.join(20)
+
+
+def test_a_thread_that_waits_for_a_gpu_reads_meanwhile(bench: Bench, turns: Callable[[], None]) -> None:
+    encoder = WithDevice(lambda: len(encoder.submitted) == 2)
+    bench.server.open(cast(Any, SimpleNamespace(encoder=encoder)))
+    header = {"kind": "embed", "count": 1, "batch_size": None, "normalize": True}
+    for number in (1, 2):
+        bench.engine.send(Frame({**header, "id": number}, pack_texts(["a"])))
+    bench.engine.send(Frame({"kind": "ping", "id": 3}))
+    turns()
+    assert {bench.receive().id for _ in range(3)} == {1, 2, 3}
+
+
+def test_the_other_thread_reads_while_the_model_is_needed_for_something_else(
+    bench: Bench, turns: Callable[[], None]
+) -> None:
+    free = threading.Event()
+    bench.server.open(cast(Any, SimpleNamespace(encoder=WithDevice(lambda: free.wait(20)))))
+    bench.server._aside.add(7)  # a canary is under way
+    header = {"kind": "embed", "id": 1, "count": 1, "batch_size": None, "normalize": True}
+    bench.engine.send(Frame(header, pack_texts(["a"])))
+    bench.engine.send(Frame({"kind": "ping", "id": 2}))
+    turns()
+    turns()
+    assert bench.receive().header == {"kind": "pong", "id": 2}
+    free.set()
+    assert bench.receive().id == 1
