@@ -15,6 +15,7 @@ from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.traffic import Ticket, Traffic
 from embedctl.engine.trial import Trials
 from embedctl.errors import (
+    BackendAnswerError,
     BackendError,
     BackendNotLoadedError,
     BackendTimeoutError,
@@ -127,7 +128,7 @@ class Answering:
         reload on another device), is asked again.
         """
         chosen = self._lifecycle.backend(ticket.backend)
-        for last in (*(False,) * (_CHANGES - 1), True):
+        for attempt in range(1, _CHANGES + 1):
             if patient and not self._lifecycle.ready(ticket.backend):
                 ticket.cold = True
                 self._lifecycle.ensure_ready(ticket.backend, deadline, wanted.cancel)
@@ -141,9 +142,15 @@ class Answering:
             try:
                 result = chosen.embed(wanted.request(deadline))
             except BackendNotLoadedError:
-                if last or not patient:
+                if attempt == _CHANGES or not patient:
                     raise
                 continue
+            if len(result.vectors) != len(wanted.texts):
+                raise BackendAnswerError(
+                    f"{ticket.backend} answered {len(result.vectors)} vectors for {len(wanted.texts)} texts",
+                    why="so which vector belongs to which text cannot be known",
+                    remedy="please report it as a bug",
+                )
             if chosen.fingerprint().digest == before:
                 return replace(result, fingerprint=before)
         raise BackendError(

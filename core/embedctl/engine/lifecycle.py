@@ -118,13 +118,10 @@ class Lifecycle:
             )
             return report
 
-    def ensure_ready(self, name: BackendName, deadline: Deadline, cancel: CancelToken | None = None) -> bool:
+    def ensure_ready(self, name: BackendName, deadline: Deadline, cancel: CancelToken | None = None) -> None:
         """Load the backend unless it is loaded; callers that arrive meanwhile wait for the one load.
 
         The load goes on when a caller stops waiting: the next request finds it further.
-
-        Returns:
-            Whether it had to be waited for.
 
         Raises:
             BackendTimeoutError: The deadline passed first.
@@ -132,7 +129,7 @@ class Lifecycle:
             BackendError: It could not be loaded.
         """
         if self.ready(name):
-            return False
+            return
         try:
             wait_for(self._wanted_load(name), deadline, cancel)
         except TimeoutError:
@@ -141,7 +138,6 @@ class Lifecycle:
                 why=f"{name} was not loaded within {deadline.seconds:g} s; its load goes on",
                 remedy="try again in a moment, or allow a longer timeout",
             ) from None
-        return True
 
     def close(self) -> None:
         """Cancel the loads that requests wait for; no new one begins."""
@@ -213,9 +209,9 @@ class Lifecycle:
         Raises:
             BackendError: It is in use; nothing was done.
         """
-        lately = self._traffic.idle_for(name)
-        with self._traffic.idle(name, self._drain_timeout) as idle:
-            if not idle or lately < IN_USE_S:
+        unused = self._traffic.idle_for(name) >= IN_USE_S
+        with self._traffic.idle(name, self._drain_timeout if unused else 0.0) as idle:
+            if not (unused and idle):
                 raise BackendError(
                     f"{name} was not unloaded for a while",
                     why="applications are using it, and their requests would have to wait",

@@ -10,7 +10,14 @@ import pytest
 from embedctl import EmbeddingService
 from embedctl.engine import open_engine
 from embedctl.engine.deadline import Deadline
-from embedctl.errors import BackendError, BackendOutOfMemoryError, InvalidTextError, StoreError, UsageError
+from embedctl.errors import (
+    BackendAnswerError,
+    BackendError,
+    BackendOutOfMemoryError,
+    InvalidTextError,
+    StoreError,
+    UsageError,
+)
 from embedctl.events import EventRecorded, Message, SampleTaken
 from embedctl.lab.closed_loop import ClosedLoop
 from embedctl.lab.presets import PRESETS, Preset
@@ -271,6 +278,15 @@ def test_a_model_in_use_is_not_removed(r: Rig) -> None:
     assert refused.failure is not None and refused.failure.remedy == "unload native first"
     r.engine.unload("native").wait(30)
     assert r.engine.remove_model().wait(30).result == 7
+
+
+def test_a_vector_too_few_is_an_error_and_never_paired_with_texts(
+    r: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = r.engine.embed(["a", "b"])
+    monkeypatch.setattr(r.native, "embed", lambda request: short)
+    with pytest.raises(BackendAnswerError, match="2 vectors for 3 texts"):
+        r.engine.embed(["a", "b", "c"])
 
 
 # The service object
