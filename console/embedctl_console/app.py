@@ -77,7 +77,6 @@ class ConsoleApp(App[None]):
         self._engine: EngineFacade | None = None
         self._opening_ended = asyncio.Event()
         self._bridge = Bridge(self._take_news, interval=flush_every)
-        self._jobs: dict[int, JobHandle] = {}
         self.leaving = False
         """The engine is being closed, or was."""
         self._exit_code = 0
@@ -215,7 +214,6 @@ class ConsoleApp(App[None]):
         self.news.publish(Topic.ALL)
 
     def _job_ended(self, job: JobUpdate) -> None:
-        self._jobs.pop(job.job_id, None)
         if job.kind in _MODEL_JOBS:
             self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
         if job.kind in getattr(self.screen, "TELLS", ()):
@@ -238,20 +236,20 @@ class ConsoleApp(App[None]):
     def start_job(self, start: Callable[[], JobHandle]) -> JobHandle | None:
         """Start a job of the engine; an error is reported, and None returned."""
         try:
-            handle = start()
+            return start()
         except EmbedctlError as error:
             self.report(error)
             return None
-        self._jobs[handle.id] = handle
-        return handle
 
     def cancel_job(self, job: JobUpdate) -> None:
         """Ask a job to stop. Beside the event loop: a cancelled job may have a process to end."""
-        handle = self._jobs.get(job.job_id)
-        if handle is not None:
-            self.run_worker(run_in_thread(handle.cancel), group="cancel")
-        else:
-            self.notify("It was not started here.", title=f"Cannot cancel: {job.title}", severity="warning")
+        self.run_worker(self._cancel(job.job_id), group="cancel")
+
+    async def _cancel(self, job_id: int) -> None:
+        try:
+            await run_in_thread(self.engine.cancel_job, job_id)
+        except EmbedctlError as error:
+            self.report(error)
 
     # Actions
 

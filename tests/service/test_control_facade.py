@@ -33,6 +33,7 @@ ASKED: dict[str, Callable[[Any], object]] = {
     "settings": lambda e: e.settings,
     "status": lambda e: e.status(),
     "embed": lambda e: e.embed(["one", "two ü 🙂"], backend="ollama", normalize=False),
+    "cancel_job": lambda e: e.cancel_job(99),
     "fingerprint": lambda e: e.fingerprint("ollama"),
     "refresh": lambda e: e.refresh(),
     "plan_switch": lambda e: e.plan_switch("ollama", keep_both=True),

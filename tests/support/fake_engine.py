@@ -276,6 +276,11 @@ class FakeEngine:
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         return self._bus.subscribe(subscriber)
 
+    def cancel_job(self, job_id: int) -> None:
+        self._called("cancel_job", job_id)
+        if job_id in self.running:
+            self.running[job_id].cancel()
+
     def embed(
         self,
         texts: Sequence[str],

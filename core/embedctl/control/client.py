@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -88,7 +89,7 @@ class RemoteJob:
         return self._update
 
     def cancel(self) -> None:
-        self._engine._cancel_job(self._instance, self.id)
+        self._engine._cancel(self._instance, self.id)
 
     def wait(self, timeout: float | None = None) -> JobUpdate:
         self._engine._wait_for(lambda: self.update.state is not JobState.RUNNING, timeout)
@@ -160,6 +161,9 @@ class RemoteEngine:
             self._link.send("subscribe")
         subscriber(self._connection)
         return unsubscribe
+
+    def cancel_job(self, job_id: int) -> None:
+        self._quick(EngineFacade.cancel_job, job_id)
 
     # The façade: embedding ---
 
@@ -374,9 +378,10 @@ class RemoteEngine:
         with self._changed:
             self._changed.wait_for(condition, timeout)
 
-    def _cancel_job(self, instance: str, job_id: int) -> None:
-        if (link := self._link) is not None and link.hello.instance == instance:
-            link.send("cancel-job", job_id)
+    def _cancel(self, instance: str, job_id: int) -> None:
+        if instance == self._instance:  # else that number is another's by now
+            with suppress(ConnectionLostError):
+                self.cancel_job(job_id)
 
     def _lose_jobs(self, why: str, *, but: str = "") -> None:
         """Tell every running job to be out of sight, except those of one instance."""

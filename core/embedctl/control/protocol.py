@@ -1,6 +1,6 @@
 """What the two ends say to each other, as frames.
 
-Client to server: `hello` (first), `call`, `cancel` (takes a call back), `cancel-job`, `subscribe`.
+Client to server: `hello` (first), `call`, `cancel` (takes a call back), `subscribe`.
 Server to client: `hello`, then per call `result`, `job` or `error` with the call's id, and `message` unasked.
 What jobs tell goes to every client, all else to those that subscribed. The end of the stream is a goodbye.
 """

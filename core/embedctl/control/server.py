@@ -30,7 +30,7 @@ from embedctl.control.protocol import (
     value_of,
     with_value,
 )
-from embedctl.engine.facade import EngineFacade, JobHandle
+from embedctl.engine.facade import EngineFacade
 from embedctl.errors import EmbedctlError, UsageError
 from embedctl.events import JobChanged, Message
 from embedctl.progress import CancelToken
@@ -44,7 +44,6 @@ _AT_ONCE: Final = 256
 _LAST_WORDS_S: Final = 1.0
 """How long all clients together have for taking the last messages."""
 _JOBS_KEPT: Final = 100
-"""Last words of jobs, for clients that lost the connection meanwhile."""
 
 
 class ControlServer:
@@ -60,7 +59,8 @@ class ControlServer:
         self._hello = Hello(embedctl.__version__, os.getpid(), role, instance=uuid.uuid4().hex)
         self._lock = threading.Lock()
         self._sessions: set[_Session] = set()
-        self._jobs = _Jobs()
+        self._last_words: dict[int, JobChanged] = {}
+        """Of each job the latest, for clients that lost the connection meanwhile."""
         self._unsubscribe: Callable[[], None] = lambda: None
         self._listener: socket.socket | None = None
 
@@ -104,7 +104,7 @@ class ControlServer:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            session = _Session(self._engine, self._hello, self._jobs, connection)
+            session = _Session(self._engine, self._hello, connection)
             threading.Thread(target=self._serve, args=(session,), name="control-client", daemon=True).start()
 
     def _serve(self, session: _Session) -> None:
@@ -112,7 +112,7 @@ class ControlServer:
             if session.greet():
                 with self._lock:  # from here on it is told what is published, and of each job the latest word
                     self._sessions.add(session)
-                    session.remind(self._jobs.last_words())
+                    session.remind(self._last_words.values())
                 session.run()
         except (OSError, FrameError) as error:
             log.debug("a client went away: %s", error)
@@ -122,52 +122,22 @@ class ControlServer:
             session.close()
 
     def _published(self, message: Message) -> None:
-        if isinstance(message, JobChanged):
-            self._jobs.keep(message)
         with self._lock:
+            if isinstance(message, JobChanged):
+                self._last_words[message.update.job_id] = message
+                if len(self._last_words) > _JOBS_KEPT:
+                    del self._last_words[next(iter(self._last_words))]
             sessions = tuple(self._sessions)
         for session in sessions:
             session.tell(message)
 
 
-class _Jobs:
-    """The handles of jobs that clients started, and the last word of every job."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._handles: dict[int, JobHandle] = {}
-        self._last: dict[int, JobChanged] = {}
-
-    def keep(self, message: JobChanged) -> None:
-        with self._lock:
-            self._last[message.update.job_id] = message
-            if len(self._last) > _JOBS_KEPT:
-                oldest = next(iter(self._last))
-                del self._last[oldest]
-                self._handles.pop(oldest, None)
-
-    def started(self, job: JobHandle) -> None:
-        with self._lock:
-            self._handles[job.id] = job
-
-    def last_words(self) -> tuple[JobChanged, ...]:
-        with self._lock:
-            return tuple(self._last.values())
-
-    def cancel(self, job_id: int) -> None:
-        with self._lock:
-            job = self._handles.get(job_id)
-        if job is not None:
-            job.cancel()
-
-
 class _Session:
     """One client."""
 
-    def __init__(self, engine: EngineFacade, hello: Hello, jobs: _Jobs, connection: socket.socket) -> None:
+    def __init__(self, engine: EngineFacade, hello: Hello, connection: socket.socket) -> None:
         self._engine = engine
         self._hello = hello
-        self._jobs = jobs
         self._connection = connection
         self._channel = Channel(connection)
         self._mailbox = Mailbox()
@@ -247,8 +217,6 @@ class _Session:
                 cancel = self._cancels.get(frame.id)
             if cancel is not None:
                 cancel.cancel()
-        elif frame.kind == "cancel-job":
-            self._jobs.cancel(frame.id)
         elif frame.kind == "subscribe":
             self._subscribed = True
 
@@ -285,7 +253,6 @@ class _Session:
         answer = member if call.is_property else member(*arguments, **keywords)
         if not call.makes_job:
             return with_value("result", frame.id, answer)
-        self._jobs.started(answer)
         return with_value("job", frame.id, answer.update)
 
     def _tell(self) -> None:
