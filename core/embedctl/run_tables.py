@@ -55,6 +55,7 @@ def tables(run: Run) -> tuple[Table, ...]:
     made = (
         _requests(loops) if loops else None,
         _intervals(loops),
+        _throughput(loops),
         _loads(of_kind["open loop"]) if of_kind["open loop"] else None,
         _starts(of_kind["cold start"]) if of_kind["cold start"] else None,
         _energy(of_kind["bulk"]) if of_kind["bulk"] else None,
@@ -92,7 +93,7 @@ def _requests(rows: Sequence[Measurement]) -> Table:
     small = any(row.p95_note or _note(row, "p99_ms") for row in rows)
     return Table(
         "Requests (ms)",
-        ("shape", "backend", "p50", "p95", "p99", "texts/s", "tokens/s", "peak", "errors"),
+        ("shape", "backend", "p50", "p95", "p99", "text/s", "tok/s", "peak", "err"),
         tuple(
             (
                 row.shape,
@@ -115,10 +116,10 @@ def _intervals(rows: Sequence[Measurement]) -> Table | None:
     with_any = [row for row in rows if row.figure("p50_ms")]
     if not with_any:
         return None
-    names = ("p50_ms", "p95_ms", "p99_ms", "texts_per_s")
+    names = ("p50_ms", "p95_ms", "p99_ms")
     return Table(
         "95 % intervals (ms)",
-        ("shape", "backend", "n", "p50", "p95", "p99", "texts/s"),
+        ("shape", "backend", "n", "p50", "p95", "p99"),
         tuple(
             (
                 row.shape,
@@ -131,11 +132,26 @@ def _intervals(rows: Sequence[Measurement]) -> Table | None:
     )
 
 
+def _throughput(rows: Sequence[Measurement]) -> Table | None:
+    """Where whole blocks were timed: the mean over the blocks."""
+    measured = [row for row in rows if row.figure("texts_per_s")]
+    if not measured:
+        return None
+    return Table(
+        "Throughput, mean of the blocks (texts/s)",
+        ("shape", "backend", "texts/s", "interval"),
+        tuple(
+            (row.shape, row.backend, _number(row, "texts_per_s"), _span(row.figure("texts_per_s")))
+            for row in measured
+        ),
+    )
+
+
 def _loads(rows: Sequence[Measurement]) -> Table:
     goals = {note for row in rows if (note := _note(row, "goodput_per_s"))}
     return Table(
         "Poisson arrivals, latency from the intended time (ms)",
-        ("load", "backend", "offered/s", "good/s", "p50", "p95", "p99", "lag", "stalls", "errors"),
+        ("load", "backend", "offered/s", "good/s", "p50", "p95", "p99", "lag", "stalls", "err"),
         tuple(
             (
                 row.shape.removeprefix("load "),
@@ -198,7 +214,7 @@ def _energy(rows: Sequence[Measurement]) -> Table:
 
 def _soak(rows: Sequence[Measurement]) -> Table:
     return Table(
-        "Soak: growth of memory per hour; latency of the last third over the first",
+        "Soak: growth of memory; latency of the last third over the first",
         ("backend", "per hour", "interval", "latency", "verdict"),
         tuple(
             (

@@ -33,7 +33,7 @@ async def test_enter_opens_a_run_and_escape_comes_back() -> None:
         text = screen_text(pilot)
         assert "Run 7" in text
         assert "1,285*" in text
-        assert "* p95: n too small" in text
+        assert "* n too small: 72 requests bound p95, 368 bound p99" in text
         assert "3.92×  3.68–4.19" in text
         assert "▲ faster" in text
         assert "? undecided" in text

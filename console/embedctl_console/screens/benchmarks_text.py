@@ -93,7 +93,7 @@ def _table(table: Table) -> list[Content]:
             style = ""
             if column == "backend":
                 style = f"$series-{cell.strip()}"
-            elif column == "errors":
+            elif column == "err":
                 style = "$text-muted" if cell.strip() == "0" else "bold $text-error"
             elif column == "verdict" and cell.strip() in ("leak", "worse"):
                 style = "bold $text-error"

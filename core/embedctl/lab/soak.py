@@ -100,7 +100,7 @@ def judge_growth(slope: Interval, held: float) -> str:
         return "undecided"
     if slope.low > matters:
         return "leak"
-    return "no growth that matters" if slope.high < matters else "undecided: a longer soak is needed"
+    return "no growth that matters" if slope.high < matters else "undecided, soak longer"
 
 
 def _leak_note(row: Measurement) -> list[str]:
