@@ -139,6 +139,14 @@ def test_the_console_says_that_it_needs_a_terminal(cli: CommandLine) -> None:
     assert "try: " in outcome.err
 
 
+def test_the_path_of_a_webhook_is_a_secret(cli: CommandLine) -> None:
+    told = cli("config", "set", "alerts.webhook", "https://hooks.example.org/s3cret?token=s3cret")
+    assert told.code == 0
+    for each in (told, cli("config", "show"), cli("config", "show", "--json")):
+        assert "https://hooks.example.org/…" in each.out + each.err
+        assert "s3cret" not in each.out + each.err
+
+
 def test_a_password_in_an_address_is_not_shown(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDCTL_OLLAMA__HOST", "http://ada:s3cret@example.org:11434")
     for words in (("config", "show"), ("config", "show", "--json")):

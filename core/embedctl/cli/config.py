@@ -27,11 +27,9 @@ def show(as_json: JsonOption = False) -> None:
     if settings.ollama.host is not None:
         safe = settings.ollama.model_copy(update={"host": _without_password(settings.ollama.host)})
         settings = settings.model_copy(update={"ollama": safe})
-    if settings.alerts.webhook is not None:  # whoever has such an address may post to it
-        site = re.sub(r"^(https?://[^/?#]*).*", r"\1/…", _without_password(settings.alerts.webhook))
-        settings = settings.model_copy(
-            update={"alerts": settings.alerts.model_copy(update={"webhook": site})}
-        )
+    if settings.alerts.webhook is not None:
+        safe_alerts = settings.alerts.model_copy(update={"webhook": _site_of(settings.alerts.webhook)})
+        settings = settings.model_copy(update={"alerts": safe_alerts})
     if as_json:
         emit_json("settings", settings.model_dump())
         return
@@ -61,7 +59,8 @@ def set_(
 
     file = Paths.find(demo=is_demo()).config_file
     set_value(file, key, value)
-    say(f"{key} = {_without_password(value)} in {file}")
+    shown = _site_of(value) if key == "alerts.webhook" else _without_password(value)
+    say(f"{key} = {shown} in {file}")
     variable = f"EMBEDCTL_{key.replace('.', '__').upper()}"
     if os.environ.get(variable):
         say(f"{variable} is set and stands over it")
@@ -69,6 +68,11 @@ def set_(
 
 def _without_password(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", address)
+
+
+def _site_of(address: str) -> str:
+    """An address without its path: whoever knows a webhook's may post to it."""
+    return re.sub(r"^(https?://[^/?#]*).+", r"\1/…", _without_password(address))
 
 
 def _toml(value: object) -> str:
