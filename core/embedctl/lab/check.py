@@ -82,7 +82,7 @@ def judge(
         found = np.where(fair, cosines(pair[0].vectors, pair[1].vectors), np.nan)
         lengths = _lengths(pair)
         rows += [*limit_rows, _parity(pair, found), *_by_length(lengths)]
-        shared, retrieval, retrieval_rows = _neighbours(pair, texts)
+        shared, retrieval, retrieval_rows = _neighbours(pair, texts, fair)
         rows += retrieval_rows
     verdict, reasons = _verdict(rows, not_compared)
     return CheckReport(
@@ -213,21 +213,23 @@ def _by_length(lengths: Sequence[LengthAgreement]) -> list[CheckRow]:
 
 
 def _neighbours(
-    pair: tuple[Evidence, Evidence], texts: CheckTexts
+    pair: tuple[Evidence, Evidence], texts: CheckTexts, fair: NDArray[np.bool_]
 ) -> tuple[float | None, tuple[Retrieval, ...], list[CheckRow]]:
-    """Neighbour overlap, retrieval within each index, and across the two."""
+    """Neighbour overlap, retrieval within each index, and across the two, on texts that both read whole."""
     a, b = (evidence.vectors for evidence in pair)
     if a.shape != b.shape:
         return None, (), []
-    finite = correctness.has_vector(a) & correctness.has_vector(b)
-    place = {document: row for row, document in enumerate(d for d in texts.documents if finite[d])}
+    good = fair & correctness.has_vector(a) & correctness.has_vector(b)
+    place = {document: row for row, document in enumerate(d for d in texts.documents if good[d])}
     searches = [
         (query, place[relevant])
         for query, relevant in zip(texts.queries, texts.relevant, strict=True)
-        if finite[query] and relevant in place
+        if good[query] and relevant in place
     ]
     if len(searches) < 2 or len(place) <= DEPTH:
-        return None, (), [CheckRow("neighbours", None, Outcome.UNKNOWN, "too few texts to search among")]
+        what = f"neighbours were not compared: only {len(place)} passages have whole vectors from both"
+        outcome = Outcome.UNKNOWN if fair.all() else Outcome.LIMIT  # the limit is told, and is the cause
+        return None, (), [CheckRow("neighbours", None, outcome, what)]
     asked, wanted = [query for query, _ in searches], [document for _, document in searches]
     documents = list(place)
     found = {

@@ -52,7 +52,8 @@ def parity_groups(
     if tokens is not None:
         counted = np.asarray(tokens)
         for over, to in pairwise((*SPANS, np.inf)):
-            if len(inside := found[(counted > over) & (counted <= to)]):
+            inside = found[(counted > over) & (counted <= to)]
+            if np.isfinite(inside).any():
                 rows.append(_group(_span(over, to), inside))
     return tuple(rows)
 

@@ -151,6 +151,20 @@ def test_a_limit_that_one_tells_of_is_told_for_both() -> None:
     assert report.reasons == ("texts over 2,048 tokens are read by native up to 8,192 and not by ollama",)
 
 
+def test_what_one_cuts_is_left_out_of_parity_and_neighbours() -> None:
+    a = unit()
+    long = [place for place, text in enumerate(TEXTS.texts) if count_words([text]) > 100]
+    b = a.copy()
+    b[long] = -b[long]
+    assert 0 < len(long) < 20
+    report = judge([shown("native", a), shown("ollama", b, limit=100)], TEXTS, count_words)
+    assert (report.verdict, report.overlap) == ("safe with limits", 1.0)
+    assert report.parity[0].texts == len(TEXTS.texts) - len(long)
+    report = judge([shown("native", a), shown("ollama", b, limit=8)], TEXTS, count_words)
+    assert report.overlap is None
+    assert any("neighbours were not compared: only" in reason for reason in report.reasons)
+
+
 def test_the_users_own_texts_over_the_lesser_limit_are_not_safe() -> None:
     texts = few_texts([LONG, "a short one"])
     a = unit(count=len(texts.texts))
