@@ -53,7 +53,7 @@ class JobUpdate:
 
     job_id: int
     kind: str
-    """`download`, `load`, `unload`, `switch`, `benchmark`, `verify`, `pull`."""
+    """`download`, `load`, `unload`, `switch`, `benchmark`, `check`, `verify`, `pull`."""
     title: str
     state: JobState
     step: str
