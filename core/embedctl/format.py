@@ -7,6 +7,7 @@ sizes are binary (1 GiB = 2**30 bytes). Times are Unix seconds, shown in `tz`, o
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
@@ -131,3 +132,8 @@ def format_moment(at: float | None, tz: tzinfo | None = None) -> str:
 def local_time(at: float, tz: tzinfo | None = None) -> datetime:
     """The aware datetime of `at` in `tz` (None: the machine's zone with its rules at that moment)."""
     return datetime.fromtimestamp(at, UTC).astimezone(tz)
+
+
+def without_password(text: str) -> str:
+    """A text with the user and password left out of every address in it."""
+    return re.sub(r"//[^/@\s]*@", "//…@", text)

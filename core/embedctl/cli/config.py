@@ -12,6 +12,7 @@ import typer
 from embedctl.cli.app import app, is_demo
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, say
+from embedctl.format import without_password
 from embedctl.paths import Paths
 
 config = typer.Typer(help="Settings: show, path, set.", no_args_is_help=True, rich_markup_mode=None)
@@ -25,7 +26,7 @@ def show(as_json: JsonOption = False) -> None:
 
     settings = load_settings(Paths.find(demo=is_demo()))
     if settings.ollama.host is not None:
-        safe = settings.ollama.model_copy(update={"host": _without_password(settings.ollama.host)})
+        safe = settings.ollama.model_copy(update={"host": without_password(settings.ollama.host)})
         settings = settings.model_copy(update={"ollama": safe})
     if settings.alerts.webhook is not None:
         safe_alerts = settings.alerts.model_copy(update={"webhook": _site_of(settings.alerts.webhook)})
@@ -59,20 +60,16 @@ def set_(
 
     file = Paths.find(demo=is_demo()).config_file
     set_value(file, key, value)
-    shown = _site_of(value) if key == "alerts.webhook" else _without_password(value)
+    shown = _site_of(value) if key == "alerts.webhook" else without_password(value)
     say(f"{key} = {shown} in {file}")
     variable = f"EMBEDCTL_{key.replace('.', '__').upper()}"
     if os.environ.get(variable):
         say(f"{variable} is set and stands over it")
 
 
-def _without_password(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//…@", address)
-
-
 def _site_of(address: str) -> str:
     """An address without its path: whoever knows a webhook's may post to it."""
-    return re.sub(r"^(https?://[^/?#]*).+", r"\1/…", _without_password(address))
+    return re.sub(r"^(https?://[^/?#]*).+", r"\1/…", without_password(address))
 
 
 def _toml(value: object) -> str:

@@ -125,12 +125,12 @@ class Engine:
             self._traffic,
             probe_every=settings.engine.probe_every_s,
             ours=self._lifecycle.ours,
-            quiet=lambda: any(job.kind == "benchmark" for job in self._jobs.running()),
+            quiet=self._measuring,
             after_look=lambda: self._vitals.tell(),
         )
         self._vitals = Vitals(
             parts.backends, self._traffic, self._watch, self._latest, self._machine, settings, parts.journal,
-            ours=self._lifecycle.ours, clock=clock,
+            ours=self._lifecycle.ours, quiet=self._measuring, clock=clock,
         )  # fmt: skip
         self._studies = Studies(
             parts, self._lifecycle, settings,
@@ -531,6 +531,9 @@ class Engine:
             "run", f"run {stored.id}: {wish.preset}", severity=Severity.OK, detail={"run": stored.id}
         )
         return stored
+
+    def _measuring(self) -> bool:
+        return any(job.kind == "benchmark" for job in self._jobs.running())
 
     def _other_recorder(self) -> int | None:
         try:

@@ -34,6 +34,7 @@ class Vitals:
         journal: Journal,
         *,
         ours: Callable[[BackendName], bool],
+        quiet: Callable[[], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._backends = backends
@@ -44,6 +45,7 @@ class Vitals:
         self._settings = settings
         self._journal = journal
         self._ours = ours
+        self._quiet = quiet
         self._clock = clock
         alerts = settings.alerts
         self._edges = Edges([Condition(name) for name in alerts.conditions], alerts.for_s)
@@ -111,8 +113,8 @@ class Vitals:
     def _answers(self, health: BackendHealth) -> bool:
         if health.condition not in ANSWERING:
             return False
-        if not self._settings.engine.probe_every_s or not self._ours(health.backend):
-            return True  # it is never probed: that it is loaded and fails nobody is all that can be known
+        if not self._settings.engine.probe_every_s or not self._ours(health.backend) or self._quiet():
+            return True  # it is not probed: that it is loaded and fails nobody is all that can be known
         probe = self._watch.probe_seen(health.backend)
         probed_ago = probe.ago if probe is not None and probe.ms is not None else float("inf")
         loaded = self._backends[health.backend].status().ready_since  # with the canary's right answers

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from embedctl.format import format_duration
+from embedctl.format import format_duration, without_password
 from embedctl.records import BackendState, BackendStatus, Condition
 
 SILENT_S: Final = 30.0
@@ -82,7 +82,7 @@ def judge(seen: Evidence) -> Judgement:
         case BackendState.UNKNOWN:
             return Judgement(Condition.UNKNOWN, "not looked at yet")
         case BackendState.UNAVAILABLE | BackendState.MODEL_MISSING | BackendState.FAILED:
-            return Judgement(Condition.DOWN, status.detail or status.state.value)
+            return Judgement(Condition.DOWN, without_password(status.detail) or status.state.value)
         case BackendState.UNLOADED | BackendState.UNLOADING:
             return Judgement(Condition.IDLE, "not loaded: the next request loads it first")
         case BackendState.LOADING:

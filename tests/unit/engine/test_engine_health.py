@@ -167,3 +167,5 @@ def test_an_answer_of_long_ago_is_no_readiness(r: Rig, monkeypatch: pytest.Monke
     at = r.engine._watch._monotonic()
     monkeypatch.setattr(r.engine._watch, "_monotonic", lambda: at + 91.0)
     assert not r.engine.health().ready
+    monkeypatch.setattr(r.engine._vitals, "_quiet", lambda: True)  # a benchmark keeps probes away
+    assert r.engine.health().ready

@@ -58,6 +58,11 @@ def test_the_evidence_decides(evidence: Evidence, condition: str, why: str) -> N
     assert why in found.why
 
 
+def test_a_password_in_the_servers_address_stays_out_of_it() -> None:
+    status = BackendStatus("ollama", BackendState.UNAVAILABLE, "nothing answers at http://ada:s3cret@host:1")
+    assert judge(Evidence(status)).why == "nothing answers at http://…@host:1"
+
+
 def test_two_slow_probes_in_a_row_are_slow_and_never_become_the_usual() -> None:
     usual = UsualLatency()
     assert [usual.see(4.0) for _ in range(8)] == [False] * 8
