@@ -16,10 +16,10 @@ import math
 import tempfile
 import zlib
 from dataclasses import fields, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import embedctl
 from embedctl.errors import UsageError
 from embedctl.records import Run
 
@@ -39,7 +39,7 @@ def export_run(run: Run, target: Path) -> None:
     document = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "embedctl": embedctl.__version__,
+        "embedctl": version("embedctl"),
         "sha256": _digest(plain),
         "run": plain,
     }
@@ -97,13 +97,13 @@ def _document(source: Path) -> dict[str, Any]:
         raise _refused(source, "it holds no JSON") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise _refused(source, "it is no run of embedctl")
-    version = document.get("schema_version")
-    if not isinstance(version, int) or version < 1:
+    schema = document.get("schema_version")
+    if not isinstance(schema, int) or schema < 1:
         raise _refused(source, "it states no schema version")
-    if version > SCHEMA_VERSION:
+    if schema > SCHEMA_VERSION:
         raise UsageError(
             f"{source} was not read",
-            why=f"it has schema version {version}, this embedctl knows {SCHEMA_VERSION}",
+            why=f"it has schema version {schema}, this embedctl knows {SCHEMA_VERSION}",
             remedy="update embedctl",
         )
     return document
