@@ -118,12 +118,12 @@ def _verdict(rows: Sequence[CheckRow], not_compared: str) -> tuple[CheckVerdict,
     def findings(outcome: Outcome) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.finding for row in rows if row.outcome is outcome))
 
+    limits = findings(Outcome.LIMIT)
     if bad := findings(Outcome.BAD):
-        return "not safe", bad
+        return "not safe", (*bad, *limits)  # a limit may be the cause: a drift from a length on, for one
     unknown = findings(Outcome.UNKNOWN)
     if not_compared or unknown:
-        return "undecided", (*((not_compared,) if not_compared else ()), *unknown)
-    limits = findings(Outcome.LIMIT)
+        return "undecided", (*((not_compared,) if not_compared else ()), *unknown, *limits)
     return ("safe with limits", limits) if limits else ("safe", ())
 
 

@@ -111,10 +111,17 @@ def test_drift_from_a_length_on_is_found_with_the_length(check: Check) -> None:
     assert "still equal at 512" in rows(report, "lengths", None)[0].finding
 
 
+def test_drift_that_the_texts_themselves_show_is_named_by_its_length(check: Check) -> None:
+    report = check(faults.drifts_from(33))
+    assert report.verdict == "not safe"
+    assert report.reasons[0].split(":")[0].endswith("texts get another vector (cosine below 0.99)")
+    assert any("texts of 64 tokens and more get another vector" in reason for reason in report.reasons)
+
+
 def test_drift_is_seen_without_another_backend(texts: CheckTexts) -> None:
     report = judge([evidence(texts, faults.drifts_from(513))], texts, count_words, not_compared="no native")
     assert report.verdict == "undecided"
-    assert report.reasons == ("no native",)
+    assert report.reasons[0] == "no native"
     [row] = rows(report, "lengths")
     assert row.outcome is Outcome.LIMIT
     assert "jump from 512 to 513 tokens" in row.finding

@@ -173,7 +173,7 @@ def test_the_users_own_texts_over_the_lesser_limit_are_not_safe() -> None:
     both = [shown("native", a), shown("ollama", b, limit=2048)]
     report = judge(both, texts, count_words)
     assert report.verdict == "not safe"
-    assert report.reasons == ("1 of your 2 texts are over the 2,048 tokens that ollama reads",)
+    assert report.reasons[0] == "1 of your 2 texts are over the 2,048 tokens that ollama reads"
     assert next(group for group in report.parity if group.name == OWN).texts == 1
 
 
