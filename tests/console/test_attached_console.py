@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from embedctl.errors import ConnectionLostError
 from embedctl.events import ConnectionChanged
 from embedctl_console.app import ConsoleApp
 from embedctl_console.state import ConsoleState
@@ -77,3 +78,11 @@ async def test_a_console_over_a_real_socket(home: Path) -> None:
             assert "BAAI/bge-m3" in screen_text(pilot)
             await press(pilot, "q")
     assert not fake.closed
+
+
+async def test_looking_again_while_the_connection_is_lost_is_told() -> None:
+    fake = FakeEngine()
+    async with running(fake) as pilot:
+        fake.errors["refresh"] = ConnectionLostError("The service cannot be reached", why="it ended")
+        await press(pilot, "r")
+        assert "The service cannot be reached" in {note.title for note in pilot.app._notifications}

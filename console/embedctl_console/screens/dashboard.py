@@ -8,6 +8,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 
+from embedctl.errors import EmbedctlError
 from embedctl.metrics import BACKENDS
 from embedctl_console.actions import bindings_of
 from embedctl_console.next_step import next_step
@@ -146,5 +147,11 @@ class DashboardScreen(ConsoleScreen):
         self.add_class(f"-{self._chart}")
 
     def action_refresh_backends(self) -> None:
-        self.run_worker(run_in_thread(self.console.engine.refresh), group="refresh", exclusive=True)
+        self.run_worker(self._refresh_backends(), group="refresh", exclusive=True)
         self.notify("Looking at every backend again.")
+
+    async def _refresh_backends(self) -> None:
+        try:
+            await run_in_thread(self.console.engine.refresh)
+        except EmbedctlError as error:
+            self.console.report(error)

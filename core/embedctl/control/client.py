@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -446,29 +447,29 @@ class RemoteEngine:
             if self._link is not link:
                 return
             self._link = None
-        self._tell_loss("it ended, or the way to it broke", "it is connected anew by itself once it is back")
+            self._connection = ConnectionChanged(
+                False,
+                self._connection.where,
+                "it ended, or the way to it broke",
+                "it is connected anew by itself once it is back; `embedctl service status` tells more",
+            )
+        self._bus.publish(self._connection)
         threading.Thread(target=self._return, name="control-return", daemon=True).start()
 
     def _return(self) -> None:
         """Connect anew, again and again."""
-        attempt, away = 0, 0.0
-        while not self._closing.wait(pause := _PAUSES[min(attempt, len(_PAUSES) - 1)]):
-            attempt, away = attempt + 1, away + pause
+        attempt, give_up = 0, time.monotonic() + _GIVE_UP_S
+        while not self._closing.wait(_PAUSES[min(attempt, len(_PAUSES) - 1)]):
+            attempt += 1
             try:
                 self._connect()
-            except ServiceError as error:
-                self._tell_loss(error.why or error.what, error.remedy)
+            except EmbedctlError as error:
+                self._connection = replace(self._connection, why=error.why or error.what, remedy=error.remedy)
             else:
                 self._catch_up()
                 return
-            if away >= _GIVE_UP_S:
+            if time.monotonic() >= give_up:
                 self._lose_jobs(f"the connection to {self._connection.where} was lost")
-
-    def _tell_loss(self, why: str, remedy: str) -> None:
-        news = ConnectionChanged(False, self._connection.where, why, remedy)
-        if news != self._connection:
-            self._connection = news
-            self._bus.publish(news)
 
     def _catch_up(self) -> None:
         """Tell subscribers how things stand after a pause in the news."""

@@ -86,13 +86,13 @@ class Endpoint:
 
     def release(self) -> None:
         """Remove the socket and give the right back. Safe to call twice."""
-        if self._lock < 0:
+        lock, self._lock = self._lock, -1
+        if lock < 0:
             return
         if self._listening:
             with suppress(OSError):
                 self.path.unlink()
-        os.close(self._lock)
-        self._lock = -1
+        os.close(lock)
 
 
 def connect(path: Path, *, timeout: float) -> socket.socket | None:

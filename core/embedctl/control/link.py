@@ -115,7 +115,14 @@ class Link:
                 self._pending.pop(number, None)
         if frame.kind == "error":
             raise error_from(frame.header)
-        return value_of(frame)
+        try:
+            return value_of(frame)
+        except FrameError as error:
+            raise ServiceError(
+                f"The answer of {self.hello.title} to {name!r} cannot be read",
+                why=str(error),
+                remedy="end it and start it again, or use --no-attach",
+            ) from error
 
     def send(self, kind: str, number: int = 0) -> None:
         """Send a frame without an answer; nothing happens when the connection is lost."""
