@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedctl.engine.agreement import require_agreement
 from embedctl.engine.answering import Answering, Wanted
-from embedctl.engine.deadline import Deadline
+from embedctl.engine.backend_work import BackendWork
 from embedctl.engine.jobs import Job, JobRunner
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample, Room, room
+from embedctl.engine.model_work import ModelWork
 from embedctl.engine.parts import Parts
 from embedctl.engine.sampling import Recorder, make_sampler
 from embedctl.engine.studies import Studies
@@ -24,13 +24,12 @@ from embedctl.engine.traffic import Traffic
 from embedctl.engine.trial import Trials, check_trial
 from embedctl.engine.vitals import Vitals
 from embedctl.engine.watch import BackendWatch
-from embedctl.errors import Cancelled, EmbedctlError, StoreError, UsageError
+from embedctl.errors import StoreError, UsageError
 from embedctl.events import ActiveChanged, JobChanged, MachineSeen, Subscriber
 from embedctl.paths import Paths
 from embedctl.progress import CancelToken
 from embedctl.records import (
     BackendName,
-    BackendState,
     BackendStatus,
     EmbedResult,
     Event,
@@ -42,21 +41,17 @@ from embedctl.records import (
     RunComparison,
     RunSummary,
     Sample,
-    Severity,
     Status,
     Study,
     StudySummary,
     SwitchPlan,
-    SwitchReport,
     Trial,
     TrialReport,
-    TuneReport,
 )
 from embedctl.series import History
 from embedctl.settings import Settings
 
 if TYPE_CHECKING:
-    from embedctl.engine.measuring import Wish
     from embedctl.telemetry.sampler import Sampler
 
 _ACTIVE = "active_backend"
@@ -119,6 +114,10 @@ class Engine:
             activate=self._activate,
         )
         self._trials = Trials(parts.journal, clock=clock)
+        self._work = BackendWork(
+            parts, self._lifecycle, self._traffic, self._switcher, self._trials, self._latest, self._machine
+        )
+        self._model_work = ModelWork(parts, self._lifecycle, settings, clock)
         self._answering = Answering(self._lifecycle, self._traffic, self._trials, parts.backends)
         self._watch = BackendWatch(
             parts.backends.values(),
@@ -226,7 +225,9 @@ class Engine:
 
     def unload(self, backend: BackendName) -> Job:
         self._lifecycle.backend(backend)
-        return self._jobs.start(_BACKENDS, "unload", f"Unload {backend}", lambda _: self._unload(backend))
+        return self._jobs.start(
+            _BACKENDS, "unload", f"Unload {backend}", lambda _: self._work.unload(backend)
+        )
 
     def plan_switch(self, target: BackendName, *, keep_both: bool | None = None) -> SwitchPlan:
         self._lifecycle.backend(target)
@@ -235,7 +236,7 @@ class Engine:
     def switch(self, target: BackendName, *, keep_both: bool | None = None) -> Job:
         self._lifecycle.backend(target)
         return self._jobs.start(
-            _BACKENDS, "switch", f"Switch to {target}", lambda job: self._switch(job, target, keep_both)
+            _BACKENDS, "switch", f"Switch to {target}", lambda job: self._work.switch(job, target, keep_both)
         )
 
     # The façade: a migration on trial ---
@@ -244,7 +245,7 @@ class Engine:
         self._lifecycle.backend(trial.candidate)
         check_trial(trial, self._traffic.active)
         return self._jobs.start(
-            _BACKENDS, "trial", f"Try {trial.candidate}", lambda job: self._start_trial(job, trial)
+            _BACKENDS, "trial", f"Try {trial.candidate}", lambda job: self._work.start_trial(job, trial)
         )
 
     def trial(self) -> TrialReport | None:
@@ -259,7 +260,7 @@ class Engine:
         return self._vitals.health()
 
     def tune(self) -> Job:
-        return self._jobs.start(_BACKENDS, "tune", "Tune the native backend", self._tune)
+        return self._jobs.start(_BACKENDS, "tune", "Tune the native backend", self._work.tune)
 
     # The façade: models ---
 
@@ -267,11 +268,13 @@ class Engine:
         return self._parts.hub.status(online=online)
 
     def download(self) -> Job:
-        return self._jobs.start(_MODEL, "download", f"Download {self._settings.model.repo}", self._download)
+        return self._jobs.start(
+            _MODEL, "download", f"Download {self._settings.model.repo}", self._model_work.download
+        )
 
     def pull(self) -> Job:
         return self._jobs.start(
-            _PULL, "pull", f"Pull {self._settings.model.ollama_tag} into Ollama", self._pull
+            _PULL, "pull", f"Pull {self._settings.model.ollama_tag} into Ollama", self._model_work.pull
         )
 
     def verify(self) -> Job:
@@ -284,7 +287,9 @@ class Engine:
         )
 
     def remove_model(self) -> Job:
-        return self._jobs.start(_MODEL, "remove", f"Remove {self._settings.model.repo}", self._remove)
+        return self._jobs.start(
+            _MODEL, "remove", f"Remove {self._settings.model.repo}", self._model_work.remove
+        )
 
     # The façade: benchmarks ---
 
@@ -302,7 +307,7 @@ class Engine:
             _BACKENDS,
             "benchmark",
             f"Benchmark {preset}",
-            lambda job: self._benchmark(job, names, Wish(preset, title)),
+            lambda job: self._work.benchmark(job, names, Wish(preset, title)),
         )
 
     def resume_benchmark(self, run_id: int) -> Job:
@@ -314,7 +319,7 @@ class Engine:
             _BACKENDS,
             "benchmark",
             f"Benchmark {run.preset}",
-            lambda job: self._benchmark(job, run.backends, Wish(run.preset, run.title, run)),
+            lambda job: self._work.benchmark(job, run.backends, Wish(run.preset, run.title, run)),
         )
 
     def add_run(self, run: Run) -> Run:
@@ -421,116 +426,7 @@ class Engine:
             ends.callback(self._lifecycle.close)
             ends.callback(self._trials.end, "the end of embedctl")
 
-    # Work ---
-
-    def _unload(self, backend: BackendName) -> None:
-        running = self._trials.report()
-        if running is not None and running.trial.candidate == backend:
-            self._trials.end(f"the unloading of {backend}")
-        self._lifecycle.unload_when_idle(backend)
-
-    def _start_trial(self, job: Job, trial: Trial) -> TrialReport:
-        active = self._traffic.active
-        self._lifecycle.load(trial.candidate, job, job.cancel_token)
-        candidate = self._lifecycle.backend(trial.candidate)
-        if trial.share:
-            # Applications get these vectors beside the active backend's: they must be of one model.
-            self._lifecycle.ensure_ready(active, Deadline(None), job.cancel_token)
-            job("agreement")
-            require_agreement(self._lifecycle.backend(active), candidate)
-        return self._trials.begin(trial, active, candidate)
-
-    def _switch(self, job: Job, target: BackendName, keep_both: bool | None) -> SwitchReport:
-        self._trials.end(f"a switch to {target}")
-        try:
-            report = self._switcher.run(job, target, keep_both)
-        except Cancelled:
-            raise
-        except EmbedctlError as error:
-            self._parts.journal.add_failure(f"switch to {target} failed", error, target, during="switch")
-            raise
-        self._parts.journal.add(
-            "switch",
-            f"{report.source} → {report.target}",
-            target,
-            Severity.WARNING if report.warnings else Severity.OK,
-            {
-                "seconds": report.seconds,
-                "agreement": report.agreement,
-                "unloaded": report.unloaded_source,
-                "warnings": list(report.warnings),
-            },
-        )
-        return report
-
-    def _tune(self, job: Job) -> TuneReport:
-        if not self._lifecycle.ready("native"):
-            self._lifecycle.load("native", job, job.cancel_token)
-        report = self._parts.tune(job, job.cancel_token)
-        self._parts.journal.add(
-            "note",
-            f"native is fastest in batches of {report.token_budget} tokens",
-            "native",
-            detail={
-                "tokens_per_s": {str(budget): rate for budget, rate in report.rates},
-                "before": report.before,
-            },
-        )
-        return report
-
-    def _download(self, job: Job) -> ModelStatus:
-        hub, journal, model = self._parts.hub, self._parts.journal, self._settings.model
-        started = self._clock()
-        try:
-            status = hub.download(job, job.cancel_token)
-        except Cancelled:
-            journal.add_download(model.repo, model.revision, started, None, "cancelled")
-            raise
-        except EmbedctlError as error:
-            journal.add_download(model.repo, model.revision, started, None, error.what)
-            journal.add_failure(f"download of {model.repo} failed", error, during="download")
-            raise
-        journal.add_download(model.repo, status.revision, started, status.total_bytes, "done")
-        journal.add("download", f"{model.repo} is here and verified", severity=Severity.OK)
-        self._lifecycle.backend("native").refresh()
-        return status
-
-    def _pull(self, job: Job) -> BackendStatus:
-        tag, journal = self._settings.model.ollama_tag, self._parts.journal
-        try:
-            self._parts.pull(job, job.cancel_token)
-        except Cancelled:
-            raise
-        except EmbedctlError as error:
-            journal.add_failure(f"Ollama did not pull {tag}", error, "ollama", during="download")
-            raise
-        journal.add("download", f"Ollama pulled {tag}", "ollama", Severity.OK)
-        return self._lifecycle.backend("ollama").refresh()
-
-    def _remove(self, _: Job) -> int:
-        state = self._lifecycle.backend("native").status().state
-        if state in (BackendState.READY, BackendState.LOADING):
-            raise UsageError(
-                f"{self._settings.model.repo} was not removed",
-                why=f"the native backend is {state.value} and would not find its files at its next start",
-                remedy="unload native first",
-            )
-        freed = self._parts.hub.remove()
-        self._lifecycle.backend("native").refresh()
-        self._parts.journal.add("note", f"{self._settings.model.repo} removed from disk")
-        return freed
-
-    def _benchmark(self, job: Job, names: tuple[BackendName, ...], wish: Wish) -> Run:
-        from embedctl.engine.measuring import measure
-
-        stored = measure(
-            job, [self._lifecycle.backend(name) for name in names], self._lifecycle, self._latest,
-            self._parts.store, wish, folder=self._parts.hub.folder(), machine=self._machine,
-        )  # fmt: skip
-        self._parts.journal.add(
-            "run", f"run {stored.id}: {wish.preset}", severity=Severity.OK, detail={"run": stored.id}
-        )
-        return stored
+    # Inside ---
 
     def _measuring(self) -> bool:
         return any(job.kind == "benchmark" for job in self._jobs.running())

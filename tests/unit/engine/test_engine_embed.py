@@ -266,7 +266,7 @@ def test_a_failed_pull_is_an_error_on_the_time_line(tmp_path: Path) -> None:
         raise BackendError("The library has no such model", remedy="correct model.ollama_tag")
 
     with rig(tmp_path, sampling=False) as r:
-        r.engine._parts = dataclasses.replace(r.engine._parts, pull=refused)
+        r.engine._model_work._parts = dataclasses.replace(r.engine._parts, pull=refused)
         assert r.engine.pull().wait(30).state is JobState.FAILED
         [event] = r.engine.events(kinds=["error"])
     assert (event.backend, event.detail["what"]) == ("ollama", "The library has no such model")
