@@ -13,11 +13,12 @@ def summarize(run: Run) -> RunSummary:
 
 
 def headline(run: Run) -> str:
-    """The run in one line: its first ratio, else the first row's median."""
+    """The run in one line: its first ratio, else the median of the first row after the cold start."""
     if run.comparisons:
         return describe(run.comparisons[0])
-    if run.measurements and (first := run.measurements[0]).p50_ms is not None:
-        return f"{first.shape}: {first.backend} p50 {first.p50_ms:.1f} ms"
+    for row in run.measurements:
+        if row.kind != "cold start" and row.p50_ms is not None:
+            return f"{row.shape}: {row.backend} p50 {row.p50_ms:.1f} ms"
     return "no good request" if run.measurements else "nothing measured"
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedctl.lab.stages import Bench, Rows, measurement
+from embedctl.lab.statistics import percentile_interval
 from embedctl.lab.targets import Answer, Start, Tally, Target, send
 from embedctl.lab.window import SampleWindow
 from embedctl.records import Figure, Measurement
@@ -82,9 +82,10 @@ class ColdStart:
 
 
 def _median(name: str, values: list[float], note: str) -> Figure:
-    if not values:
+    found = percentile_interval(values, 0.50)
+    if found is None:
         return Figure(name, None, "ms", note=note)
-    return Figure(name, statistics.median(values), "ms", min(values), max(values), f"{note}; least and most")
+    return Figure(name, found.estimate, "ms", found.low, found.high, note)
 
 
 def drop_page_cache(folder: Path) -> bool:

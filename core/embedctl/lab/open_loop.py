@@ -136,8 +136,8 @@ class OpenLoop:
         notes = list(error_notes(self.name, [(target, tally)]))
         if stalls:
             notes.append(
-                f"{target.name}, {self.name}: stalls, {len(stalls)} times no answer for over "
-                f"{min(stalls) * 1e3:.0f} ms while requests waited, longest {max(stalls) * 1e3:.0f} ms"
+                f"{target.name}, {self.name}: stalls, {len(stalls)}× no answer for {min(stalls) * 1e3:.0f} "
+                f"ms or more while requests waited, longest {max(stalls) * 1e3:.0f} ms"
             )
         return row, notes
 
