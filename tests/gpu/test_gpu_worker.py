@@ -7,8 +7,10 @@ tiny model shows that the path works, and the share of memory is not checked.
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +87,16 @@ def half(
     client = WorkerClient(
         WorkerOptions(str(folder), device="cuda"), log_file=tmp_path_factory.mktemp("gpu") / "half.log"
     )
+    started = time.monotonic()
+
+    def tell(step: str, **_: object) -> None:
+        print(f"{time.monotonic() - started:6.2f} s {step}")
+
     try:
-        yield client, client.start(timeout=400)
+        ready = client.start(tell, timeout=400)
+        client.embed(["the first one"])
+        tell("first vector")
+        yield client, ready
     finally:
         client.stop()
 
@@ -114,6 +124,46 @@ def test_nvml_sees_what_torch_reserved_and_the_context(half: Loaded, gpu: Gpu) -
     if NAMED_MODEL:
         expected = memory.reserved + 768 * 2**20  # the context that the preflight estimates with
         assert abs(measured - expected) <= 0.10 * measured
+
+
+def test_one_query_and_many_clients_across_the_process_boundary(half: Loaded) -> None:
+    """Prints what crossing costs; see also `python -m tests.e2e.bench_boundary`, which needs no GPU."""
+    client, _ = half
+    query = ["how long may a deposit be kept after the end of a tenancy agreement?"]
+    alone = client.embed(query).vectors[0]
+    taken = []
+    for _ in range(500):
+        started = time.perf_counter()
+        client.embed(query)
+        taken.append((time.perf_counter() - started) * 1e3)
+    clients, each = 32, 200
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        rows = list(pool.map(lambda _: client.embed(query).vectors[0], range(clients * each)))
+    rate = clients * each / (time.perf_counter() - started)
+    print(f"one query p50 {statistics.median(taken[100:]):.2f} ms, {clients} clients {rate:.0f} texts/s")
+    assert min(float(row @ alone) for row in rows) >= 0.9999
+
+
+def test_pings_and_queries_are_answered_beside_a_bulk_job_and_a_canary(half: Loaded) -> None:
+    client, _ = half
+    query = ["how long may a deposit be kept after the end of a tenancy agreement?"]
+    with ThreadPoolExecutor(2) as pool:
+        bulk = pool.submit(client.embed, TEXTS * 50)
+        waits = []
+        while not bulk.done():
+            client.ping()
+            started = time.perf_counter()
+            assert np.isfinite(client.embed(query).vectors).all()
+            waits.append((time.perf_counter() - started) * 1e3)
+        assert np.isfinite(bulk.result().vectors).all()
+        canary = pool.submit(client.canary)
+        client.ping()
+        client.embed(query)
+        assert canary.result().passed
+    print(
+        f"{len(waits)} queries beside a bulk job: p50 {statistics.median(waits):.1f} ms, most {max(waits):.1f}"
+    )
 
 
 def test_half_precision_is_close_to_single(half: Loaded, folder: Path, tmp_path: Path) -> None:
