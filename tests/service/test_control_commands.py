@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedctl.cli.app import globals_
-from embedctl.control.client import RemoteJob
+from embedctl.control.jobs import RemoteJob
 from embedctl.control.server import ControlServer
 from embedctl.paths import Paths
 from embedctl.records import BackendState, JobUpdate

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from embedctl.control.jobs import RemoteJob, RemoteJobs
 from embedctl.control.link import Link
 from embedctl.engine.facade import EngineFacade, JobHandle
 from embedctl.errors import ConnectionLostError, EmbedctlError, ServiceError
@@ -33,11 +34,9 @@ from embedctl.records import (
     BackendStatus,
     EmbedResult,
     Event,
-    Failure,
     Finding,
     Fingerprint,
     Health,
-    JobState,
     JobUpdate,
     ModelStatus,
     Run,
@@ -69,34 +68,6 @@ _GIVE_UP_S: Final = 10.0
 """After this, jobs are told to be lost with the connection."""
 _PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between attempts to connect anew; the last one again and again."""
-_JOBS_KEPT: Final = 100
-
-
-class RemoteJob:
-    """A job over there; fulfils `JobHandle`."""
-
-    def __init__(self, engine: RemoteEngine, instance: str, update: JobUpdate) -> None:
-        self._engine = engine
-        self._instance = instance
-        self._update = update
-
-    @property
-    def id(self) -> int:
-        return self._update.job_id
-
-    @property
-    def update(self) -> JobUpdate:
-        self._update = self._engine._last_word(self._instance, self._update)
-        return self._update
-
-    def cancel(self) -> None:
-        self._engine._cancel(self._instance, self.id)
-
-    def wait(self, timeout: float | None = None) -> JobUpdate:
-        self._engine._wait_for(lambda: self.update.state is not JobState.RUNNING, timeout)
-        if self.update.state is JobState.RUNNING:
-            raise TimeoutError(f"{self._update.title} still runs after {timeout:g} s")
-        return self._update
 
 
 class RemoteEngine:
@@ -124,8 +95,7 @@ class RemoteEngine:
         self._console = console
         self._bus = EventBus()
         self._changed = threading.Condition()
-        self._jobs: dict[tuple[str, int], JobUpdate] = {}
-        """By instance over there and number, for numbers begin again with each instance."""
+        self._jobs = RemoteJobs()
         self._closing = threading.Event()
         self._subscribed = False
         self._link: Link | None = None
@@ -341,8 +311,9 @@ class RemoteEngine:
     ) -> JobHandle:
         link = self._link_now()
         update: JobUpdate = link.call(method.__name__, args, dict(kwargs), timeout=_QUICK_S)
-        self._note(link.hello.instance, update)
-        return RemoteJob(self, link.hello.instance, update)
+        self._jobs.note(link.hello.instance, update)
+        instance = link.hello.instance
+        return RemoteJob(self._jobs, instance, update, lambda: self._cancel(instance, update.job_id))
 
     def _link_now(self) -> Link:
         link = self._link
@@ -355,29 +326,9 @@ class RemoteEngine:
         return link
 
     def _patient_link(self) -> Link:
-        self._wait_for(lambda: self._link is not None or self._closing.is_set(), _PATIENCE_S)
+        with self._changed:
+            self._changed.wait_for(lambda: self._link is not None or self._closing.is_set(), _PATIENCE_S)
         return self._link_now()
-
-    # Jobs ---
-
-    def _note(self, instance: str, update: JobUpdate) -> None:
-        """Keep the last word of a job; the answer to its start may come after the news of its end."""
-        key = instance, update.job_id
-        with self._changed:
-            known = self._jobs.get(key)
-            if known is None or known.state is JobState.RUNNING:
-                self._jobs[key] = update
-            if len(self._jobs) > _JOBS_KEPT:
-                del self._jobs[next(iter(self._jobs))]
-            self._changed.notify_all()
-
-    def _last_word(self, instance: str, known: JobUpdate) -> JobUpdate:
-        with self._changed:
-            return self._jobs.get((instance, known.job_id), known)
-
-    def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> None:
-        with self._changed:
-            self._changed.wait_for(condition, timeout)
 
     def _cancel(self, instance: str, job_id: int) -> None:
         if instance == self._instance:  # else that number is another's by now
@@ -385,18 +336,8 @@ class RemoteEngine:
                 self.cancel_job(job_id)
 
     def _lose_jobs(self, why: str, *, but: str = "") -> None:
-        """Tell every running job to be out of sight, except those of one instance."""
-        failure = Failure(
-            "It is not known how this ended", why, "the job may go on over there: `embedctl status` shows it"
-        )
-        with self._changed:
-            jobs = list(self._jobs.items())
-        for (instance, _), update in jobs:
-            if update.state is not JobState.RUNNING or instance == but:
-                continue
-            lost = replace(update, state=JobState.FAILED, failure=failure, rate=None, eta=None)
-            self._note(instance, lost)
-            self._bus.publish(JobChanged(lost))
+        for update in self._jobs.lose(why, but=but):
+            self._bus.publish(JobChanged(update))
 
     # The connection ---
 
@@ -439,7 +380,7 @@ class RemoteEngine:
 
     def _take(self, link: Link, message: Message) -> None:
         if isinstance(message, JobChanged):
-            self._note(link.hello.instance, message.update)
+            self._jobs.note(link.hello.instance, message.update)
         self._bus.publish(message)
 
     def _lost(self, link: Link) -> None:
@@ -484,7 +425,7 @@ class RemoteEngine:
             self._bus.publish(BackendChanged(backend))
         self._bus.publish(ActiveChanged(status.active))
         for update in status.jobs:
-            self._note(self._instance, update)
+            self._jobs.note(self._instance, update)
             self._bus.publish(JobChanged(update))
 
 

@@ -1,0 +1,91 @@
+"""The jobs of another process's engine, as far as a client has heard of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from embedctl.records import Failure, JobState, JobUpdate
+
+_KEPT: Final = 100
+
+
+class RemoteJobs:
+    """The last word of each job, by instance over there and number; numbers begin again with each."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._last: dict[tuple[str, int], JobUpdate] = {}
+
+    def note(self, instance: str, update: JobUpdate) -> None:
+        """Keep what a job tells; the answer to its start may come after the news of its end."""
+        key = instance, update.job_id
+        with self._changed:
+            known = self._last.get(key)
+            if known is None or known.state is JobState.RUNNING:
+                self._last[key] = update
+            if len(self._last) > _KEPT:
+                del self._last[next(iter(self._last))]
+            self._changed.notify_all()
+
+    def last_word(self, instance: str, known: JobUpdate) -> JobUpdate:
+        """What was last heard of a job; `known` if that was forgotten."""
+        with self._changed:
+            return self._last.get((instance, known.job_id), known)
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until something that was heard makes the condition true; false after `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(condition, timeout)
+
+    def lose(self, why: str, *, but: str = "") -> tuple[JobUpdate, ...]:
+        """Take every running job for failed, except those of one instance; returns their last words."""
+        failure = Failure(
+            "It is not known how this ended", why, "the job may go on over there: `embedctl status` shows it"
+        )
+        with self._changed:
+            running = [
+                (instance, update)
+                for (instance, _), update in self._last.items()
+                if update.state is JobState.RUNNING and instance != but
+            ]
+        lost = []
+        for instance, update in running:
+            lost.append(replace(update, state=JobState.FAILED, failure=failure, rate=None, eta=None))
+            self.note(instance, lost[-1])
+        return tuple(lost)
+
+
+class RemoteJob:
+    """A job over there; fulfils `JobHandle`.
+
+    Args:
+        cancel: Passes the wish to stop on; must not raise.
+    """
+
+    def __init__(
+        self, jobs: RemoteJobs, instance: str, update: JobUpdate, cancel: Callable[[], None]
+    ) -> None:
+        self._jobs = jobs
+        self._instance = instance
+        self._update = update
+        self._cancel = cancel
+
+    @property
+    def id(self) -> int:
+        return self._update.job_id
+
+    @property
+    def update(self) -> JobUpdate:
+        self._update = self._jobs.last_word(self._instance, self._update)
+        return self._update
+
+    def cancel(self) -> None:
+        self._cancel()
+
+    def wait(self, timeout: float | None = None) -> JobUpdate:
+        if not self._jobs.wait_for(lambda: self.update.state is not JobState.RUNNING, timeout):
+            raise TimeoutError(f"{self._update.title} still runs after {timeout:g} s")
+        return self._update
