@@ -13,7 +13,6 @@ import gzip
 import hashlib
 import json
 import math
-import tempfile
 import zlib
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
@@ -45,13 +44,15 @@ def export_run(run: Run, target: Path) -> None:
     }
     packed = gzip.compress(json.dumps(document, ensure_ascii=False).encode(), mtime=0)
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
-            part.write(packed)
+        if target.is_symlink() or (target.exists() and not target.is_file()):
+            target.write_bytes(packed)  # never replace a link or a device
+            return
+        part = target.with_name(f".{target.name}.part")
         try:
-            Path(part.name).replace(target)
-        except BaseException:
-            Path(part.name).unlink()
-            raise
+            part.write_bytes(packed)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"{target} was not written", why=error.strerror or str(error), remedy="choose another place"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from embedctl.lab.stages import Bench, Rows, error_notes, measurement
-from embedctl.lab.statistics import mean_interval, ratio_interval, verdict
+from embedctl.lab.statistics import mean_interval, percentile, ratio_interval, verdict
 from embedctl.lab.targets import Answer, Tally, Target, send, tokens_of
 from embedctl.records import Comparison, Figure
 
@@ -217,7 +217,8 @@ def _warm_up_excess(turns: _Turns) -> tuple[float | None, int]:
     if not turns.tally.latencies_ms or not turns.warm_up_ms:
         return None, 0
     steady = statistics.median(turns.tally.latencies_ms)
-    slow = [latency for latency in turns.warm_up_ms if latency > _STEADY * steady]
+    noise = percentile(turns.tally.latencies_ms, 0.95) or 0.0
+    slow = [latency for latency in turns.warm_up_ms if latency > max(noise, _STEADY * steady)]
     return sum(latency - steady for latency in slow), len(slow)
 
 

@@ -18,26 +18,29 @@ _AS_GOOD: Final = 0.95
 
 def best_batch(bench: Bench, target: Target) -> int | None:
     """The smallest batch of the sweep that is as good as the best; None where none was measured."""
-    rates = {
-        size: row.texts_per_s
-        for size in SWEEP
-        if (row := bench.row(target.name, f"batch of {size}")) is not None and row.texts_per_s
-    }
-    if not rates:
-        return None
-    best = max(rates.values())
-    return min(size for size, rate in rates.items() if rate >= _AS_GOOD * best)
+    rates = _swept(bench, target)
+    best = max(rates.values(), default=0.0)
+    return min((size for size, rate in rates.items() if rate >= _AS_GOOD * best), default=None)
 
 
 def best_batch_note(bench: Bench, target: Target) -> str:
-    """`native: best batch 64 (about 9,300 tokens a request), 1,210 texts/s`; empty without a sweep."""
+    """`native: best batch 64 (about 9,300 tokens a request), 1,210 texts/s`; empty without a choice."""
     size = best_batch(bench, target)
-    row = bench.row(target.name, f"batch of {size}") if size else None
-    if size is None or row is None or row.texts_per_s is None:
+    row = bench.row(target.name, f"batch of {size}")
+    if row is None or row.texts_per_s is None or len(_swept(bench, target)) < 2:
         return ""
     good = row.requests - row.errors
     budget = f" (about {row.tokens / good:,.0f} tokens a request)" if row.tokens and good else ""
     return f"{target.name}: best batch {size}{budget}, {row.texts_per_s:,.0f} texts/s"
+
+
+def _swept(bench: Bench, target: Target) -> dict[int, float]:
+    """Texts per second by batch size, as far as measured."""
+    return {
+        size: row.texts_per_s
+        for size in SWEEP
+        if (row := bench.row(target.name, f"batch of {size}")) is not None and row.texts_per_s
+    }
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -168,7 +169,14 @@ def test_a_bundle_brings_back_the_whole_run(tmp_path: Path) -> None:
 
     assert without_series(read) == without_series(run)
     assert list(tmp_path.iterdir()) == [file]
+    assert file.stat().st_mode & 0o777 == 0o666 & ~_umask()
     assert {one.verdict for one in compare(run, read).figures} <= {"no difference that matters", "undecided"}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def changed(file: Path, **changes: object) -> None:
