@@ -76,6 +76,7 @@ def worker_environment(
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
+        environment["RAYON_NUM_THREADS"] = str(threads)  # the tokenizer's
     return environment
 
 

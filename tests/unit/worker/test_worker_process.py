@@ -34,6 +34,7 @@ def test_a_worker_keeps_what_its_owner_chose_for_threads() -> None:
     environment = worker_environment({"TOKENIZERS_PARALLELISM": "false"}, threads=3)
     assert environment["TOKENIZERS_PARALLELISM"] == "false"
     assert environment["OMP_NUM_THREADS"] == "3"
+    assert environment["RAYON_NUM_THREADS"] == "3"
 
 
 def test_a_worker_may_keep_what_python_compiles_whatever_its_owner_does(tmp_path: Path) -> None:
