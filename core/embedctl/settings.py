@@ -41,8 +41,10 @@ class NativeSettings(_Section):
     device: str = Field(
         "auto", description="auto, cpu, cuda, cuda:N or mps", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
     )
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="auto: float16 on CUDA, float32 elsewhere"
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "float8"] = Field(
+        "auto",
+        description="auto: float16 on CUDA, float32 elsewhere; float8: as auto, with 8-bit products "
+        "where CUDA has them and the vectors stay close enough",
     )
     attention: Literal["auto", "sdpa", "efficient", "math", "eager"] = Field(
         "auto", description="auto: the fastest kernel that passes the canary"

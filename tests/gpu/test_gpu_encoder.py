@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from embedctl.encoder import precision  # noqa: E402
 from embedctl.encoder.fast import FastEncoder  # noqa: E402
 from embedctl.encoder.loading import load_model  # noqa: E402
+from embedctl.encoder.packing import pack  # noqa: E402
 from embedctl.errors import Cancelled  # noqa: E402
 from tests.support.shaped_models import Shape, shaped_model  # noqa: E402
 
@@ -54,6 +57,19 @@ def plain(folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def fast(folder: Path) -> Iterator[FastEncoder]:
     yield FastEncoder.build(load_model(folder, device="cuda", dtype="float16"))
+
+
+def test_one_token_alone_and_beside_others(fast: FastEncoder, plain: Any) -> None:
+    """No tokenizer here makes fewer than two, but some do: past it, then."""
+    ids = [np.array([token], np.int32) for token in (5, 40, 77)]
+    mask = torch.ones((1, 1), dtype=torch.int64, device="cuda")
+    states = [plain[0].model(torch.tensor([[int(i[0])]], device="cuda"), mask).last_hidden_state for i in ids]
+    expected = torch.nn.functional.normalize(torch.cat(states)[:, 0]).cpu().numpy()
+    runner = fast._engine.runner
+    for some in (ids[:1], ids, ids * 30):
+        batch = pack(some, first_position=2, skipped_id=1)
+        vectors = runner.stage(batch, normalize=True).launch().collect()
+        assert (vectors * np.resize(expected, vectors.shape)).sum(axis=1).min() >= 0.9999
 
 
 def test_every_accelerated_part_passed_its_check(fast: FastEncoder) -> None:
@@ -131,3 +147,71 @@ def test_a_cancelled_job_frees_its_place(fast: FastEncoder) -> None:
         fast.encode([text_of(500, i) for i in range(400)], cancelled=cancelled)
     assert np.isfinite(fast.encode(["after it"]).vectors).all()
     assert threading.active_count() < 32
+
+
+def test_vectors_that_are_not_unit_come_from_the_same_graphs(tmp_path: Path) -> None:
+    folder = shaped_model(replace(MINI, normalized=False), tmp_path)
+    encoder = FastEncoder.build(load_model(folder, device="cuda", dtype="float16"))
+    plain = load_model(folder, device="cuda", dtype="float32")
+    texts = [text_of(n) for n in (2, 17, 300)] * 9
+    expected = plain.encode(texts, show_progress_bar=False)
+    for some in (texts[:1], texts):
+        vectors = encoder.encode(some, normalize=False).vectors
+        off = np.linalg.norm(vectors - expected[: len(some)], axis=1)
+        assert (off <= 0.01 * np.linalg.norm(expected[: len(some)], axis=1)).all()
+        unit = encoder.encode(some, normalize=True).vectors
+        assert np.abs(np.linalg.norm(unit, axis=1) - 1).max() <= 1e-5
+
+
+def test_memory_does_not_grow_with_the_mix_of_sizes(fast: FastEncoder) -> None:
+    fast.encode([text_of(8192), *[text_of(40, i) for i in range(300)]])
+    before = torch.cuda.mem_get_info()[0]
+    for seed in range(40):
+        chance = random.Random(seed)
+        texts = [
+            text_of(chance.choice([3, 20, 60, 200, 700, 3000]), i) for i in range(chance.choice([1, 7, 90]))
+        ]
+        fast.encode(texts, normalize=seed % 2 == 0)
+    assert before - torch.cuda.mem_get_info()[0] <= 2**26
+
+
+# 8-bit products ---------------------------------------------------------------------------------------------
+
+
+def has_eight_bit() -> bool:
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9)
+
+
+@pytest.mark.skipif(not has_eight_bit(), reason="needs a device with 8-bit floating-point products")
+def test_8_bit_products_pass_their_gate_and_say_so(folder: Path, fast: FastEncoder) -> None:
+    model = load_model(folder, device="cuda", dtype="float16")
+    encoder = FastEncoder.build(model, eight_bit=True)
+    assert encoder.info.dtype == "float8_e4m3"
+    assert len(encoder.info.notes) == 1 and "least cosine" in encoder.info.notes[0]
+    texts = [text_of(n, seed) for n in LENGTHS + LONG[:3] for seed in range(3)]
+    expected = fast.encode(texts).vectors
+    alone = np.concatenate([encoder.encode([text]).vectors for text in texts])
+    for vectors in (encoder.encode(texts).vectors, alone):
+        assert (vectors * expected).sum(axis=1).min() >= precision.LEAST_COSINE
+
+
+@pytest.mark.skipif(not has_eight_bit(), reason="needs a device with 8-bit floating-point products")
+@pytest.mark.parametrize(
+    ("field", "wrong"), [("from_weight", 1.5), ("into", 64.0), ("from_input", float("nan"))]
+)
+def test_a_wrong_factor_is_caught_and_the_16_bit_products_stay(
+    folder: Path, field: str, wrong: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = precision._linear
+
+    def spoilt(linear: Any, peak: float) -> Any:
+        rounded = sound(linear, peak)
+        if linear.weight.shape[0] < linear.weight.shape[1]:  # the last product of each layer
+            return replace(rounded, **{field: getattr(rounded, field) * wrong})
+        return rounded
+
+    monkeypatch.setattr(precision, "_linear", spoilt)
+    encoder = FastEncoder.build(load_model(folder, device="cuda", dtype="float16"), eight_bit=True)
+    assert encoder.info.dtype == "float16"
+    assert len(encoder.info.notes) == 1 and "8-bit products are off" in encoder.info.notes[0]
+    assert np.isfinite(encoder.encode(["after it"]).vectors).all()

@@ -24,6 +24,7 @@ class Shape:
     """Rows of the position table."""
     limit: int
     dense: int | None = None
+    normalized: bool = True
 
 
 def shaped_model(shape: Shape, folder: Path) -> Path:
@@ -60,6 +61,7 @@ def shaped_model(shape: Shape, folder: Path) -> Path:
         ]
         if shape.dense is not None:
             modules.append(Dense(in_features=shape.width, out_features=shape.dense))
-        modules.append(Normalize())
+        if shape.normalized:
+            modules.append(Normalize())
         SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
     return folder

@@ -37,8 +37,10 @@ class Row:
     starts: Tensor | None = None
     ends: Tensor | None = None
     tiles: Tensor | None = None
-    """For tiled attention; see `fused.packed_attention`."""
+    """For tiled attention; see `packed_attention`."""
     block: int = 64
+    late: torch.cuda.Event | None = None
+    """Recorded before the last layers, to tell that the batch is nearly done."""
 
 
 Attention = Callable[[Tensor, Row], Tensor]
@@ -52,7 +54,7 @@ def attention(kind: AttentionKind, heads: int) -> Attention:
         ImportError: What `kind` needs is not installed.
     """
     if kind == "tiled":
-        from embedctl.encoder.fused import packed_attention
+        from embedctl.encoder.packed_attention import packed_attention
 
         return partial(_tiled, packed_attention, heads)
     if kind == "varlen":

@@ -1,48 +1,55 @@
 """Running packed batches on a CUDA device: pinned staging, asynchronous copies, captured graphs.
 
-A batch is one copy in (every index it needs lies in one int32 vector), the model, and one copy out, each on
-a stream of its own: the next batch is uploaded and the last one downloaded while one computes. Nothing
-waits for the device but a ticket's `wait`.
+A batch is one copy in (every index it needs lies in one int32 vector), the model, and one copy out, all on
+one stream. Nothing waits for the device but a ticket's `wait` and `collect`.
 
-Launching a batch kernel by kernel costs the CPU some 7 ms. So batches of few tokens, and bulk batches that
-fill their budget, replay a CUDA graph captured for the next larger bucket of tokens and texts; both copies
-are part of the graph. Rows beyond a batch's own belong to no text: nothing looks at them.
+Launching the model kernel by kernel costs the CPU some 7 ms a batch. So it is captured as a CUDA graph for a
+few sizes when the model is loaded, and a batch replays the graph of the next larger size: nothing is compiled
+or captured while requests wait. Rows beyond a batch's own belong to no text: nothing looks at them. All
+graphs work in the same memory, that of the largest, since they run one after the other.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from embedctl.encoder.attention import AttentionKind, Row
 from embedctl.encoder.forward import Forward
 from embedctl.encoder.memory import is_out_of_memory, release_cached
-from embedctl.encoder.packing import Ints, Packed, attention_tiles, most_tiles, runs
-from embedctl.encoder.runner import Staged, Ticket, Vectors
+from embedctl.encoder.packing import Ints, Packed, Run, attention_tiles, most_tiles, runs
+from embedctl.encoder.runner import Ticket, Vectors
 
-TOKEN_BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-TEXT_BUCKETS = (1, 4, 16, 64)
 MOST_TEXTS = 2048
 """Texts per batch at most: it bounds the pinned memory for answers."""
-_GRAPH_DRIVER_BYTES = 14 * 2**20
-"""What the driver keeps of one captured graph, outside torch's count: NVML showed 0.14 GiB more for the ten
-graphs captured at load than without graphs (BGE-M3's shape on an H200)."""
-_BULK_TEXT_BUCKETS = (4, 64, 256, 512, 1024, MOST_TEXTS)
-_BULK_FILL = 0.85
-"""A bulk batch fuller than this share of its budget replays a graph: empty rows cost less than launches."""
+_TOKEN_SIZES = (
+    16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144,
+)  # fmt: skip
+"""Below the budget. A graph takes 15 ms to capture and half a megabyte of the driver's memory."""
+_TEXT_SIZES = (64, 512, MOST_TEXTS)
+"""Of the graphs for a whole budget: the last layer's products are as high as there are texts."""
 _LONG = 4096
 """With a text of so many tokens, attention is fastest in tiles of 128 rows, else of 64."""
-_SLOTS = 3
-_TWINS = 2
-"""Graphs of one bucket: one is filled while the other one runs."""
+_SLOTS = 4
+"""Staging buffers kept: for the batch on the device, the one before it that is being delivered, a bulk batch
+and a small one put together."""
+_EARLY = 1024
+"""With so many tokens, a batch's ticket has been waited for when its last layers begin, and the next one is
+launched meanwhile: between batches the device would else wait for the CPU."""
 
-_Key = tuple[int, int, int, bool]
-"""Tokens, texts, rows of an attention tile, normalize."""
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """A size that the model is captured for."""
+
+    tokens: int
+    texts: int
+    block: int
+    """Rows of an attention tile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +63,9 @@ class _Layout:
 
     @property
     def size(self) -> int:
-        return 4 * self.tokens + self.texts + 1 + 4 * self.tiles
+        return 4 * self.tokens + self.texts + 2 + 4 * self.tiles
 
-    def fill(self, vector: Ints, batch: Packed, tiles: Ints) -> None:
+    def fill(self, vector: Ints, batch: Packed, tiles: Ints, *, normalize: bool) -> None:
         """Write `batch`, which may be smaller; what is left over belongs to no text."""
         size, used = self.tokens, batch.tokens
         lengths = batch.lengths
@@ -71,10 +78,11 @@ class _Layout:
         bounds = vector[4 * size : 4 * size + self.texts + 1]
         bounds[: batch.texts + 1] = batch.bounds
         bounds[batch.texts + 1 :] = used
-        first_tile = 4 * size + self.texts + 1
+        first_tile = 4 * size + self.texts + 2
+        vector[first_tile - 1] = normalize
         vector[first_tile : first_tile + tiles.size] = tiles.ravel()
 
-    def row(self, vector: Tensor, longest: int, batch: Packed | None) -> Row:
+    def row(self, vector: Tensor, longest: int, runs: list[Run], late: torch.cuda.Event | None = None) -> Row:
         """The views of `vector` that the model reads."""
         size = self.tokens
         bounds_end = 4 * size + self.texts + 1
@@ -84,33 +92,37 @@ class _Layout:
             starts=vector[2 * size : 3 * size],
             ends=vector[3 * size : 4 * size],
             bounds=vector[4 * size : bounds_end],
-            tiles=vector[bounds_end : self.size].view(-1, 4),
+            tiles=vector[bounds_end + 1 : self.size].view(-1, 4),
             longest=longest,
-            runs=[] if batch is None else runs(batch.lengths),
+            runs=runs,
             block=self.block,
+            late=late,
         )
 
+    def normalize(self, vector: Tensor) -> Tensor:
+        """1 where unit vectors are wanted, else 0."""
+        place = 4 * self.tokens + self.texts + 1
+        return vector[place : place + 1]
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class _Slot:
-    """Staging for one batch; taken at launch, given back when its vectors are collected."""
+    """Pinned memory for one batch; taken when it is staged, given back when its vectors are collected."""
 
     pinned: Tensor
     numbers: Ints
-    device: Tensor
     out: Tensor
     vectors: Vectors
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Graph:
     graph: torch.cuda.CUDAGraph
     layout: _Layout
-    numbers: Ints
-    vectors: Vectors
-    keep: tuple[Tensor, ...]
-    taken: bool = False
-    """From staging until its vectors are collected."""
+    vector: Tensor
+    """What a batch is copied to before a replay."""
+    answer: Tensor
+    late: torch.cuda.Event | None
 
 
 class CudaRunner:
@@ -122,8 +134,6 @@ class CudaRunner:
         dimension: Of the vectors.
         budget: Most tokens of a batch of several texts.
         capacity: Most tokens of any batch.
-        graphs: Capture graphs for small batches.
-        graph_bytes: Device memory that captured graphs may take, the driver's share among it.
     """
 
     def __init__(
@@ -135,85 +145,71 @@ class CudaRunner:
         dimension: int,
         budget: int,
         capacity: int,
-        graphs: bool,
-        graph_bytes: int = 512 * 2**20,
     ) -> None:
         self._forward = forward
         self._device = device
         self._kind = kind
         self._dimension = dimension
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._uploads = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._downloads = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._budget = budget
         self._capacity = capacity
         self._free: list[_Slot] = []
-        self._use_graphs = graphs
-        self._graphs: dict[_Key, list[_Graph]] = {}
-        self._graph_bytes_left = graph_bytes
-        self._pool = torch.cuda.graph_pool_handle() if graphs else None
+        self._graphs: dict[_Size, _Graph] = {}
 
-    def stage(self, batch: Packed, *, normalize: bool) -> Staged:
+    def stage(self, batch: Packed, *, normalize: bool) -> _Staged:
         """See `Runner.stage`."""
-        with torch.inference_mode(), torch.cuda.device(self._device):
-            key = self._key(batch, normalize)
-            graph = None if key is None else self._free_graph(key)
-            if graph is None:
-                return self._upload(batch, normalize)
-            graph.layout.fill(graph.numbers, batch, self._tiles(batch, graph.layout.block))
-            graph.taken = True
-            return _GraphBatch(self, graph, batch.texts)
-
-    def capture(self, tokens: int, *, normalize: bool = True) -> None:
-        """Capture the graph for one text of so many tokens, if there is memory for it."""
-        sample = Packed(
-            np.zeros(tokens, np.int32), np.zeros(tokens, np.int32), np.array([0, tokens], np.int32)
-        )
-        with torch.inference_mode(), torch.cuda.device(self._device):
-            key = self._key(sample, normalize)
-            if key is not None:
-                self._free_graph(key)
+        graph = self._graph(batch)
+        if graph is None:
+            block = self._block(batch)
+            tiles = self._tiles(batch, block)
+            layout = _Layout(batch.tokens, batch.texts, len(tiles), block)
+        else:
+            layout = graph.layout
+            tiles = self._tiles(batch, layout.block)
+        slot = self._take_slot(layout.size)
+        layout.fill(slot.numbers, batch, tiles, normalize=normalize)
+        return _Staged(self, slot, layout, graph, batch, normalize)
 
     def release_memory(self) -> None:
         """See `Runner.release_memory`."""
         release_cached(self._device)
 
+    def capture(self) -> None:
+        """Capture the model for every size, as far as memory goes. To be called before the first batch."""
+        pool = torch.cuda.graph_pool_handle()
+        sizes = [_Size(n, n // 2, 64) for n in _TOKEN_SIZES if n < self._budget]
+        sizes += [_Size(self._budget, texts, 64) for texts in _TEXT_SIZES]
+        if self._budget >= _LONG and self._kind == "tiled":
+            sizes.append(_Size(self._budget, _TEXT_SIZES[0], 128))
+        try:
+            for size in reversed(sizes):  # the largest first: the others fit into its memory
+                self._graphs[size] = self._capture(size, pool)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        self._graphs = dict(reversed(self._graphs.items()))
+        release_cached(self._device)
+
     @property
     def graphs(self) -> int:
-        """Graphs captured so far."""
-        return sum(len(twins) for twins in self._graphs.values())
+        """How many sizes are captured."""
+        return len(self._graphs)
 
-    # Eager batches ------------------------------------------------------------------------------------
+    def _graph(self, batch: Packed) -> _Graph | None:
+        """The smallest one that holds `batch`."""
+        block = self._block(batch)
+        for size, graph in self._graphs.items():
+            if size.tokens >= batch.tokens and size.texts >= batch.texts and size.block >= block:
+                return graph
+        return None
 
-    def _upload(self, batch: Packed, normalize: bool) -> _EagerBatch:
-        block = _block(batch)
-        tiles = self._tiles(batch, block)
-        layout = _Layout(batch.tokens, batch.texts, len(tiles), block)
-        slot = self._take_slot(layout.size)
-        layout.fill(slot.numbers, batch, tiles)
-        with torch.cuda.stream(self._uploads):
-            vector = slot.device[: layout.size]
-            vector.copy_(slot.pinned[: layout.size], non_blocking=True)
-            uploaded = self._uploads.record_event()
-        row = layout.row(vector, int(batch.lengths.max()), batch if self._kind == "grouped" else None)
-        return _EagerBatch(self, slot, row, uploaded, batch.texts, normalize)
+    def _block(self, batch: Packed) -> int:
+        return 128 if self._kind == "tiled" and batch.lengths.max() >= _LONG else 64
 
-    def _start(self, batch: _EagerBatch) -> Ticket:
-        slot = batch.slot
-        with torch.inference_mode(), torch.cuda.device(self._device):
-            try:
-                with torch.cuda.stream(self._stream):
-                    self._stream.wait_event(batch.uploaded)
-                    answer = self._forward(batch.row, normalize=batch.normalize)
-                    computed = self._stream.record_event()
-                with torch.cuda.stream(self._downloads):
-                    self._downloads.wait_event(computed)
-                    slot.out[: batch.texts].copy_(answer, non_blocking=True)
-                    copied = self._downloads.record_event()
-            except BaseException:
-                self._give_back(slot)
-                raise
-        return _EagerTicket(self, slot, copied, answer, batch.texts)
+    def _tiles(self, batch: Packed, block: int) -> Ints:
+        if self._kind != "tiled":
+            return np.zeros((0, 4), np.int32)
+        return attention_tiles(batch.lengths.tolist(), block)
 
     def _take_slot(self, size: int) -> _Slot:
         if self._free:
@@ -223,123 +219,93 @@ class CudaRunner:
         room = max(size, 4 * self._capacity + MOST_TEXTS + 4 * most_tiles(self._capacity, 64))
         pinned = torch.empty(room, dtype=torch.int32, pin_memory=True)
         out = torch.empty((MOST_TEXTS, self._dimension), dtype=torch.float32, pin_memory=True)
-        device = torch.empty(room, dtype=torch.int32, device=self._device)
-        return _Slot(pinned, pinned.numpy(), device, out, out.numpy())
+        return _Slot(pinned, pinned.numpy(), out, out.numpy())
 
     def _give_back(self, slot: _Slot) -> None:
         if len(self._free) < _SLOTS:
             self._free.append(slot)
 
-    def _tiles(self, batch: Packed, block: int) -> Ints:
-        if self._kind != "tiled":
-            return np.zeros((0, 4), np.int32)
-        return attention_tiles(batch.lengths.tolist(), block)
-
-    # Captured batches -----------------------------------------------------------------------------------
-
-    def _key(self, batch: Packed, normalize: bool) -> _Key | None:
-        """The bucket that serves `batch`; None if it is to be launched kernel by kernel."""
-        if not self._use_graphs:
-            return None
-        if batch.tokens <= TOKEN_BUCKETS[-1] and batch.texts <= TEXT_BUCKETS[-1]:
-            tokens = TOKEN_BUCKETS[bisect_left(TOKEN_BUCKETS, batch.tokens)]
-            texts = TEXT_BUCKETS[bisect_left(TEXT_BUCKETS, batch.texts)]
-            return tokens, texts, min(64, max(16, 1 << (tokens - 1).bit_length())), normalize
-        if _BULK_FILL * self._budget <= batch.tokens <= self._budget and self._kind == "tiled":
-            texts = _BULK_TEXT_BUCKETS[bisect_left(_BULK_TEXT_BUCKETS, batch.texts)]
-            return self._budget, texts, _block(batch), normalize
-        return None
-
-    def _replay(self, graph: _Graph, texts: int) -> Ticket:
-        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-            graph.graph.replay()
-            copied = self._stream.record_event()
-        return _GraphTicket(graph, copied, texts)
-
-    def _free_graph(self, key: _Key) -> _Graph | None:
-        twins = self._graphs.setdefault(key, [])
-        for graph in twins:
-            if not graph.taken:
-                return graph
-        if len(twins) == _TWINS or self._graph_bytes_left <= 0:
-            return None
+    def _launch(self, batch: _Staged) -> Ticket:
+        slot, layout, graph = batch.slot, batch.layout, batch.graph
+        pinned, packed = slot.pinned[: layout.size], batch.batch
         try:
-            twins.append(self._capture(*key))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            self._graph_bytes_left = 0
-            return None
-        return twins[-1]
+            with torch.cuda.stream(self._stream):
+                if graph is None:
+                    late = _event() if packed.tokens >= _EARLY else None
+                    with torch.inference_mode():
+                        vector = pinned.to(self._device, non_blocking=True)
+                        row = layout.row(vector, int(packed.lengths.max()), self._runs(packed), late)
+                        answer = self._forward(row, normalize=batch.normalize)
+                else:
+                    late = graph.late
+                    graph.vector.copy_(pinned, non_blocking=True)
+                    graph.graph.replay()
+                    answer = graph.answer[: packed.texts]
+                slot.out[: packed.texts].copy_(answer, non_blocking=True)
+                done = self._stream.record_event()
+                return _Ticket(self, slot, late or done, done, packed.texts)
+        except BaseException:
+            self._give_back(slot)
+            raise
 
-    def _capture(self, tokens: int, texts: int, block: int, normalize: bool) -> _Graph:
-        layout = _Layout(tokens, texts, most_tiles(tokens, block) if self._kind == "tiled" else 0, block)
-        pinned = torch.zeros(layout.size, dtype=torch.int32, pin_memory=True)
-        out = torch.empty((texts, self._dimension), dtype=torch.float32, pin_memory=True)
-        device = torch.zeros(layout.size, dtype=torch.int32, device=self._device)
+    def _runs(self, batch: Packed) -> list[Run]:
+        return runs(batch.lengths) if self._kind == "grouped" else []
+
+    def _capture(self, size: _Size, pool: Any) -> _Graph:
+        tiles = most_tiles(size.tokens, size.block) if self._kind == "tiled" else 0
+        layout = _Layout(size.tokens, size.texts, tiles, size.block)
         sample = Packed(
-            np.zeros(tokens, np.int32), np.zeros(tokens, np.int32), np.array([0, tokens], np.int32)
+            np.zeros(size.tokens, np.int32),
+            np.zeros(size.tokens, np.int32),
+            np.array([0, size.tokens], np.int32),
         )
-        numbers: NDArray[np.int32] = pinned.numpy()
-        layout.fill(numbers, sample, self._tiles(sample, block))
-        row = layout.row(device, tokens, None)
-
-        def run() -> Tensor:
-            device.copy_(pinned, non_blocking=True)
-            answer = self._forward(row, normalize=normalize)
-            out.copy_(answer, non_blocking=True)
-            return answer
-
+        numbers = np.zeros(layout.size, np.int32)
+        layout.fill(numbers, sample, self._tiles(sample, size.block), normalize=True)
+        vector = torch.from_numpy(numbers).to(self._device)
+        late = _event(external=True) if size.tokens >= _EARLY else None
+        row, normalize = layout.row(vector, size.tokens, [], late), layout.normalize(vector)
         graph = torch.cuda.CUDAGraph()
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            run()  # compiles kernels and opens libraries, neither of which can be captured
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            # Compiles kernels, which cannot be done in a capture.
+            self._forward(replace(row, late=None), normalize=normalize)
             self._stream.synchronize()
-            before = torch.cuda.memory_reserved(self._device)
             # Not `torch.cuda.graph`: it collects garbage and empties the cache on every capture.
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
-                answer = run()
+                answer = self._forward(row, normalize=normalize)
             finally:
                 graph.capture_end()
-        self._graph_bytes_left -= torch.cuda.memory_reserved(self._device) - before + _GRAPH_DRIVER_BYTES
-        return _Graph(graph, layout, numbers, out.numpy(), (pinned, device, out, answer))
+        return _Graph(graph, layout, vector, answer, late)
 
 
 @dataclass(frozen=True, slots=True)
-class _EagerBatch:
+class _Staged:
     runner: CudaRunner
     slot: _Slot
-    row: Row
-    uploaded: torch.cuda.Event
-    texts: int
+    layout: _Layout
+    graph: _Graph | None
+    batch: Packed
     normalize: bool
 
     def launch(self) -> Ticket:
-        return self.runner._start(self)
+        return self.runner._launch(self)
 
 
 @dataclass(frozen=True, slots=True)
-class _GraphBatch:
-    runner: CudaRunner
-    graph: _Graph
-    texts: int
-
-    def launch(self) -> Ticket:
-        return self.runner._replay(self.graph, self.texts)
-
-
-@dataclass(frozen=True, slots=True)
-class _EagerTicket:
+class _Ticket:
     runner: CudaRunner
     slot: _Slot
+    late: torch.cuda.Event
+    """Reached when the next batch should be launched."""
     copied: torch.cuda.Event
-    answer: Tensor
-    """Kept until it is copied out: its memory is reused once nobody holds it."""
     texts: int
 
+    def pending(self) -> bool:
+        return not self.late.query()  # type: ignore[no-untyped-call]
+
     def wait(self) -> None:
-        self.copied.synchronize()
+        self.late.synchronize()
 
     def collect(self) -> Vectors:
         self.copied.synchronize()
@@ -347,20 +313,6 @@ class _EagerTicket:
         return self.slot.vectors[: self.texts]
 
 
-@dataclass(frozen=True, slots=True)
-class _GraphTicket:
-    graph: _Graph
-    copied: torch.cuda.Event
-    texts: int
-
-    def wait(self) -> None:
-        self.copied.synchronize()
-
-    def collect(self) -> Vectors:
-        self.copied.synchronize()
-        self.graph.taken = False
-        return self.graph.vectors[: self.texts]
-
-
-def _block(batch: Packed) -> int:
-    return 128 if batch.lengths.max() >= _LONG else 64
+def _event(*, external: bool = False) -> torch.cuda.Event:
+    """`external`: recorded anew whenever the graph is replayed in which it was captured."""
+    return torch.cuda.Event(external=external)  # type: ignore[no-untyped-call]

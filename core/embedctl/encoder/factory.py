@@ -26,6 +26,10 @@ class EncoderOptions:
     """Texts per forward pass of the reference encoder; the fast one goes by tokens."""
     fast: bool = True
     """Try the packed path first, where `attention` leaves the choice."""
+    token_budget: int | None = None
+    memory_floor: int | None = None
+    eight_bit: bool = False
+    """Of the packed path; see `FastEncoder.build`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +69,22 @@ def select_encoder(
     """
     reference = reference_vectors(model)
     notes: list[str] = []
-    if options.fast and options.attention == "auto":
+    for eight_bit in _precisions(options):
         try:
-            fast = FastEncoder.build(model)
+            fast = FastEncoder.build(
+                model,
+                token_budget=options.token_budget,
+                memory_floor=options.memory_floor,
+                eight_bit=eight_bit,
+            )
             report = check(fast, reference)
             problem = report.detail
         except (RuntimeError, ValueError, EmbedctlError) as error:
             problem = _first_line(error)
         else:
             if report.passed:
-                return Selection(fast, report, reference, ())
-        notes.append(f"the packed path is not used: {problem}")
+                return Selection(fast, report, reference, tuple(notes))
+        notes.append(f"the packed path{' with 8-bit products' * eight_bit} is not used: {problem}")
     for kernel in ladder(options.attention, model.device):
         try:
             encoder = build(model, replace(options, attention=kernel))
@@ -95,6 +104,13 @@ def select_encoder(
         remedy="set native.dtype = float32 or native.attention = math, or check the files with "
         "`embedctl models verify`",
     )
+
+
+def _precisions(options: EncoderOptions) -> tuple[bool, ...]:
+    """Whether to try the packed path with 8-bit products, in turn; empty if it is not to be tried."""
+    if not options.fast or options.attention != "auto":
+        return ()
+    return (True, False) if options.eight_bit else (False,)
 
 
 def _first_line(error: Exception) -> str:

@@ -31,8 +31,11 @@ class Steps(Protocol):
     def expand(self, x: Tensor, linear: Linear) -> Tensor:
         """The feed-forward's first product and its GELU."""
 
-    def finish(self, x: Tensor, *, normalize: bool) -> Tensor:
-        """`x` as float32, rows of unit length if asked; NaN throughout a row that is zero or not finite."""
+    def finish(self, x: Tensor, *, normalize: bool | Tensor) -> Tensor:
+        """`x` as float32, rows of unit length if asked; NaN throughout a row that is zero or not finite.
+
+        `normalize` as a tensor of one int32 is looked at on the device, for captured graphs.
+        """
 
 
 class PlainSteps:
@@ -57,10 +60,12 @@ class PlainSteps:
         hidden: Tensor = torch.ops.aten.gelu_(_linear(x, linear))
         return hidden
 
-    def finish(self, x: Tensor, *, normalize: bool) -> Tensor:
+    def finish(self, x: Tensor, *, normalize: bool | Tensor) -> Tensor:
         vectors = x.to(torch.float32, copy=True)
         length = vectors.norm(dim=1, keepdim=True)
-        if normalize:
+        if isinstance(normalize, Tensor):
+            vectors = torch.where(normalize != 0, vectors / length, vectors)
+        elif normalize:
             vectors = vectors / length
         return vectors.masked_fill_(~((length > 0) & length.isfinite()), torch.nan)
 
@@ -75,45 +80,45 @@ class FusedSteps:
     """
 
     def __init__(self, model: Architecture) -> None:
-        from embedctl.encoder import fused
+        from embedctl.encoder import fused, skinny
 
         self._model = model
         self._approximate = model.dtype in (torch.float16, torch.bfloat16)
         self._fused = fused
+        self._skinny = skinny
 
     def embed(self, row: Row) -> Tensor:
         model = self._model
         norm = model.embedding_norm
-        return self._fused.embed_norm(
+        x, _ = self._fused.embed_norm(
             row.ids, row.positions, model.words, model.positions, model.token_type,
             norm.gamma, norm.beta, norm.eps,
         )  # fmt: skip
+        return x
 
     def linear(self, x: Tensor, linear: Linear) -> Tensor:
-        if self._fused.fits_skinny(x, linear.weight):
-            product: Tensor = self._fused.skinny_linear(x, linear.weight, linear.bias)
-            return product
+        if self._skinny.fits(x, linear.weight):
+            return self._skinny.linear(x, linear.weight, linear.bias)
         return _linear(x, linear)
 
     def linear_add_norm(self, x: Tensor, linear: Linear, residual: Tensor, norm: Norm) -> Tensor:
-        fused, scale = self._fused, (norm.gamma, norm.beta, norm.eps)
-        if fused.fits_skinny(x, linear.weight):
-            normed: Tensor = fused.skinny_linear_add_norm(x, linear.weight, linear.bias, residual, *scale)
+        scale = (norm.gamma, norm.beta, norm.eps)
+        if self._skinny.fits(x, linear.weight):
+            normed, _ = self._skinny.linear_add_norm(x, linear.weight, linear.bias, residual, *scale)
         else:
-            normed = fused.add_norm_(_linear(x, linear), residual, *scale)
+            normed, _ = self._fused.add_norm_(_linear(x, linear), residual, *scale)
         return normed
 
     def expand(self, x: Tensor, linear: Linear) -> Tensor:
-        if self._fused.fits_skinny(x, linear.weight):
-            expanded: Tensor = self._fused.skinny_linear(x, linear.weight, linear.bias, gelu=True)
-            return expanded
+        if self._skinny.fits(x, linear.weight):
+            return self._skinny.linear(x, linear.weight, linear.bias, gelu=True)
         if self._approximate:
             hidden: Tensor = torch._addmm_activation(linear.bias, x, linear.weight.t(), use_gelu=True)
             return hidden
         exact: Tensor = torch.ops.aten.gelu_(_linear(x, linear))
         return exact
 
-    def finish(self, x: Tensor, *, normalize: bool) -> Tensor:
+    def finish(self, x: Tensor, *, normalize: bool | Tensor) -> Tensor:
         return self._fused.finish(x.contiguous(), normalize=normalize)
 
 
@@ -125,34 +130,42 @@ class Forward:
         self._attention = attention
         self._steps = steps
 
-    def __call__(self, row: Row, *, normalize: bool) -> Tensor:
+    def __call__(self, row: Row, *, normalize: bool | Tensor) -> Tensor:
         """Run the model.
+
+        Args:
+            normalize: See `Steps.finish`.
 
         Returns:
             float32, shape (texts, dimension); a text whose vector is not finite gets NaN throughout, so one
             look at the first column tells.
         """
-        model, steps = self._model, self._steps
-        normalize = normalize or model.normalizes
-        x = steps.embed(row)
-        for layer in model.layers[:-1]:
-            x = self._layer(layer, x, row)
+        model = self._model
         if model.pooling == "mean":
-            vectors = _mean(self._layer(model.layers[-1], x, row), row)
+            vectors = _mean(self._hidden(row, None), row)
         else:
-            # After the last attention nothing but each text's own row is looked at.
-            wanted = row.bounds[:-1] if model.pooling == "cls" else row.bounds[1:] - 1
-            vectors = self._layer(model.layers[-1], x, row, wanted)
+            # After the last attention nothing but each text's own row is looked at. The empty texts behind
+            # the last one, which a captured graph has, get any row.
+            own = row.bounds[:-1] if model.pooling == "cls" else row.bounds[1:] - 1
+            vectors = self._hidden(row, own.clamp(min=0, max=row.ids.shape[0] - 1))
         if model.head or model.truncate_dim is not None:
             vectors = self._head(vectors)
-        return steps.finish(vectors, normalize=normalize)
+        return self._steps.finish(vectors, normalize=True if model.normalizes else normalize)
+
+    def _hidden(self, row: Row, wanted: Tensor | None) -> Tensor:
+        """What the last layer gives, shape (tokens, width); only the rows `wanted`, if not None."""
+        x = self._steps.embed(row)
+        last = len(self._model.layers) - 1
+        for number, layer in enumerate(self._model.layers):
+            record_late(row, number, last)
+            x = self._layer(layer, x, row, wanted if number == last else None)
+        return x
 
     def _layer(self, layer: Layer, x: Tensor, row: Row, wanted: Tensor | None = None) -> Tensor:
         steps = self._steps
         mixed = self._attention(steps.linear(x, layer.qkv), row)
         if wanted is not None:
-            inside = wanted.clamp(min=0, max=x.shape[0] - 1)  # of the empty texts of a captured graph
-            mixed, x = mixed.index_select(0, inside), x.index_select(0, inside)
+            mixed, x = mixed.index_select(0, wanted), x.index_select(0, wanted)
         x = steps.linear_add_norm(mixed, layer.out, x, layer.attention_norm)
         return steps.linear_add_norm(steps.expand(x, layer.up), layer.down, x, layer.output_norm)
 
@@ -161,6 +174,12 @@ class Forward:
         for module in self._model.head:
             features = module(features)
         return features["sentence_embedding"][:, : self._model.truncate_dim]
+
+
+def record_late(row: Row, number: int, last: int) -> None:
+    """To be called before layer `number`: two layers before its end, a batch is nearly done."""
+    if row.late is not None and number == max(0, last - 1):
+        row.late.record()
 
 
 def _linear(x: Tensor, linear: Linear) -> Tensor:

@@ -15,6 +15,8 @@ from embedctl.encoder.model_folder import require_model
 from embedctl.errors import BackendError, BackendOutOfMemoryError, BackendUnavailableError
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+EIGHT_BIT = "float8"
+"""The dtype that asks for 8-bit products."""
 _PAGE_BYTES = 4096
 _UNBOUNDED = 1_000_000
 """A tokenizer without a limit states one of about 1e30 (transformers' VERY_LARGE_INTEGER)."""
@@ -33,8 +35,9 @@ def load_model(
     Args:
         folder: A sentence-transformers folder (`modules.json`), or a plain transformers one.
         device: `auto` (CUDA if there is one, else MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
-        dtype: `auto` (float16 on CUDA, float32 elsewhere), `float32`, `float16` or `bfloat16`. float16 stays
-            closer to float32 than bfloat16 does, at the same speed.
+        dtype: `auto` (float16 on CUDA, float32 elsewhere), `float32`, `float16`, `bfloat16`, or `float8`: as
+            `auto`, since weights are rounded to 8 bits from it later (see `precision`). float16 stays closer
+            to float32 than bfloat16 does, at the same speed.
         max_tokens: Length limit in tokens, special tokens included; never above what the model can take.
         threads: Torch's threads on the CPU; None leaves torch's choice.
 
@@ -108,7 +111,7 @@ def resolve_device(device: str) -> torch.device:
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The torch dtype that `dtype` stands for on `device`."""
-    if dtype == "auto":
+    if dtype in ("auto", EIGHT_BIT):
         return torch.float16 if device.type == "cuda" else torch.float32
     return _DTYPES[dtype]
 

@@ -42,7 +42,7 @@ def expected_memory(
         FileNotFoundError: There are no weights in `folder`.
     """
     config = _read_config(folder)
-    width = dtype if dtype != "auto" else "float16" if cuda else "float32"
+    width = dtype if dtype not in ("auto", "float8") else "float16" if cuda else "float32"
     item = _ITEM_BYTES[width]
     safetensors = sorted(folder.glob("model*.safetensors"))
     pickles = sorted(folder.glob("pytorch_model*.bin"))
