@@ -60,6 +60,8 @@ class FakeBackend:
         """Requests that ended because nobody wanted their answer any more."""
         self.calls: list[str] = []
         self.embedded = 0
+        self.batch_sizes: list[int | None] = []
+        """What each request asked for."""
         self._lock = threading.Lock()
         self._status = BackendStatus(name, BackendState.UNLOADED, dimension=DIMENSION)
 
@@ -94,6 +96,7 @@ class FakeBackend:
         self.on_embed(request.texts)
         with self._lock:
             self.embedded += len(request.texts)
+            self.batch_sizes.append(request.batch_size)
         vectors = np.stack([vector_of(text, self.twist) for text in request.texts])
         failures = tuple(
             TextFailure(i, self.failing[text]) for i, text in enumerate(request.texts) if text in self.failing

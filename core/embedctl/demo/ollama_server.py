@@ -256,6 +256,7 @@ class OllamaServer:
 
 class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 1024  # the standard library's 5 resets connections when 200 clients come at once
     block_on_close = False
     ollama: OllamaServer
 

@@ -168,6 +168,10 @@ class Call:
         admission.leave(texts)
         return result
 
+    def texts_beside(self, texts: int) -> int:
+        """Texts that the backend has from other requests, when this one, with so many, is at work."""
+        return max(0, self._calls.admission.texts_in_flight - texts)
+
     async def _body(self) -> bytes:
         headers = self._request.headers
         if headers.get("content-encoding", "identity").lower() != "identity":

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 
 from embedctl.engine.facade import EngineFacade
+from embedctl.errors import BackendUnavailableError
 from embedctl.gateway.calls import Call
 from embedctl.gateway.inputs import Inputs, TokenIds
 from embedctl.gateway.metrics import GatewayMetrics
 from embedctl.gateway.names import Target
+from embedctl.gateway.pace import Pace
 from embedctl.gateway.problems import Problem
 from embedctl.progress import CancelToken
 from embedctl.records import BackendName, EmbedResult
@@ -45,6 +47,7 @@ class Embedder:
         self._most_tokens = settings.max_tokens
         self._tokens = tokens
         self._metrics = metrics
+        self._pace = Pace()
         self.last_success: dict[BackendName, float] = {}
         """Monotonic time of the last good answer, by backend."""
 
@@ -71,8 +74,9 @@ class Embedder:
 
         def do(until: float, cancel: CancelToken) -> tuple[EmbedResult, bytes]:
             texts = self._tokens.texts(inputs, self._most_tokens)
-            left = max(0.0, until - time.monotonic())
-            result = self._engine.embed(texts, backend=backend, timeout=left, cancel=cancel)
+            beside = call.texts_beside(len(texts))
+            result = self._ask(texts, backend, until, cancel)
+            self._pace.answered(result, beside)
             if demanded is not None:
                 _check_fingerprint(result, demanded)
             return result, render(result)
@@ -88,6 +92,24 @@ class Embedder:
             shown = ",".join(map(str, result.truncated[:_INDICES_SHOWN]))
             headers[TRUNCATED_HEADER] = shown + (",…" if len(result.truncated) > _INDICES_SHOWN else "")
         return Answer(body, headers)
+
+    def _ask(
+        self, texts: Sequence[str], backend: BackendName | None, until: float, cancel: CancelToken
+    ) -> EmbedResult:
+        at_a_time = self._pace.asked(len(texts), backend)
+
+        def ask() -> EmbedResult:
+            left = max(0.0, until - time.monotonic())
+            return self._engine.embed(
+                texts, backend=backend, batch_size=at_a_time, timeout=left, cancel=cancel
+            )
+
+        try:
+            return ask()
+        except BackendUnavailableError:  # a connection that broke under it is worth a second try
+            if cancel.cancelled:
+                raise
+            return ask()
 
     def _backend_for(self, backend: BackendName | None, demanded: str | None) -> BackendName | None:
         """While a trial shares requests between two backends, a demanded fingerprint names the one."""
