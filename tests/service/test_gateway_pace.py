@@ -50,6 +50,14 @@ def test_a_pass_keeps_two_texts_however_slow_the_backend_is() -> None:
     assert pace.asked(100, None) == 2
 
 
+def test_an_answer_in_no_time_teaches_nothing() -> None:
+    pace = Pace()
+    pace.answered(answer(1, 0.010), 0)
+    pace.answered(answer(100, 0.0), 0)
+    pace.asked(1, None)
+    assert pace.asked(100, None) is None
+
+
 def test_bulk_beside_bulk_counts_all_texts_at_work() -> None:
     pace = Pace()
     pace.answered(answer(1, 0.020), 0)

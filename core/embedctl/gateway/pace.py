@@ -66,6 +66,8 @@ class Pace:
         with self._lock:
             self._latest = result.backend
             known = self._known.setdefault(result.backend, _Known())
+            if result.seconds <= 0:  # no clock is that fine: nothing to learn
+                return
             if texts > QUERY_TEXTS:
                 known.text.append(result.seconds / (texts + texts_beside))
             elif texts_beside <= QUERY_TEXTS:
