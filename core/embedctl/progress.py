@@ -16,7 +16,7 @@ class CancelToken:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: dict[object, Callable[[], None]] = {}
 
     @property
     def cancelled(self) -> bool:
@@ -28,17 +28,30 @@ class CancelToken:
             if self._event.is_set():
                 return
             self._event.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+            callbacks, self._callbacks = self._callbacks, {}
+        for callback in callbacks.values():
             callback()
 
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when cancelled; at once if that has already happened."""
+    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when cancelled; at once if that has already happened.
+
+        Returns:
+            Takes the callback off again. A call that ends before its token does so, since one token may serve
+            millions of calls.
+        """
+        key = object()
         with self._lock:
-            if not self._event.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
+            waiting = not self._event.is_set()
+            if waiting:
+                self._callbacks[key] = callback
+        if not waiting:
+            callback()
+
+        def take_off() -> None:
+            with self._lock:
+                self._callbacks.pop(key, None)
+
+        return take_off
 
     def raise_if_cancelled(self) -> None:
         """Raise `Cancelled` if the wish was set."""

@@ -103,14 +103,17 @@ class Link:
             if self._ended:
                 raise self._lost(name)
             self._pending[number] = future
+        heed_no_more: Callable[[], None] | None = None
         try:
             self._channel.send(with_value("call", number, (tuple(arguments), keywords), name=name))
             if cancel is not None:
-                cancel.on_cancel(lambda: self.send("cancel", number))
+                heed_no_more = cancel.on_cancel(lambda: self.send("cancel", number))
             frame = future.result(timeout)
         except OSError as error:  # TimeoutError is one of them
             raise self._lost(name) from error
         finally:
+            if heed_no_more is not None:
+                heed_no_more()
             with self._lock:
                 self._pending.pop(number, None)
         if frame.kind == "error":

@@ -241,8 +241,7 @@ class WorkerClient:
         cancel: CancelToken | None = None,
     ) -> Frame:
         number, future = self._submit(header, payload)
-        if cancel is not None:
-            cancel.on_cancel(lambda: self._take_back(number))
+        heed_no_more = cancel.on_cancel(lambda: self._take_back(number)) if cancel is not None else None
         try:
             return future.result(timeout)
         except TimeoutError:
@@ -252,6 +251,9 @@ class WorkerClient:
                 why="it is busy with this or with earlier requests",
                 remedy="send fewer texts at once, or raise native.request_timeout_s",
             ) from None
+        finally:
+            if heed_no_more is not None:
+                heed_no_more()
 
     def _submit(self, header: dict[str, object], payload: bytes) -> tuple[int, Future[Frame]]:
         channel = self._require_channel()
