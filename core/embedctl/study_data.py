@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from embedctl.records import CheckReport, Study
+from embedctl.records import CheckReport, CoexistReport, QualityReport, Study
 
 Report = TypeVar("Report")
 
@@ -34,6 +34,28 @@ def check_report(study: Study) -> CheckReport:
     Raises:
         ValueError: It is of another kind.
     """
-    if study.kind != "check":
-        raise ValueError(f"study {study.id} is of kind {study.kind}, not check")
-    return report_of(CheckReport, study)
+    return report_of(CheckReport, _of_kind("check", study))
+
+
+def quality_report(study: Study) -> QualityReport:
+    """What a study of kind `quality` holds.
+
+    Raises:
+        ValueError: It is of another kind.
+    """
+    return report_of(QualityReport, _of_kind("quality", study))
+
+
+def coexist_report(study: Study) -> CoexistReport:
+    """What a study of kind `coexist` holds.
+
+    Raises:
+        ValueError: It is of another kind.
+    """
+    return report_of(CoexistReport, _of_kind("coexist", study))
+
+
+def _of_kind(kind: str, study: Study) -> Study:
+    if study.kind != kind:
+        raise ValueError(f"study {study.id} is of kind {study.kind}, not {kind}")
+    return study

@@ -1,10 +1,14 @@
-"""Retrieval sets in the layout of BEIR: a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv."""
+"""Retrieval sets in the layout of BEIR: a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv.
+
+The two .jsonl may be compressed (.gz).
+"""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,34 +37,56 @@ def built_in_set(language: str) -> RetrievalSet:
     return read_set(assets_folder() / "texts" / "xquad" / language, f"xquad-{language}")
 
 
-def read_set(folder: Path, name: str = "") -> RetrievalSet:
-    """Read a folder.
+def read_set(
+    folder: Path,
+    name: str = "",
+    *,
+    split: str = "test",
+    keep: Callable[[str], bool] | None = None,
+) -> RetrievalSet:
+    """Read a folder; queries that no document answers are left out.
+
+    Args:
+        split: Which of the files under qrels says what answers what.
+        keep: Whether a document that answers nothing is kept, by its name; None: all are.
 
     Raises:
         UsageError: A file is missing or not laid out as BEIR's are.
     """
     try:
-        corpus = _lines(folder / "corpus.jsonl")
-        queries = _lines(folder / "queries.jsonl")
         relevant: dict[str, dict[str, int]] = {}
-        with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as lines:
+        with (folder / "qrels" / f"{split}.tsv").open(encoding="utf-8", newline="") as lines:
             for row in csv.DictReader(lines, delimiter="\t"):
                 if (grade := int(row["score"])) > 0:
                     relevant.setdefault(row["query-id"], {})[row["corpus-id"]] = grade
+        answers = {document for grades in relevant.values() for document in grades}
         return RetrievalSet(
             name or folder.name,
-            {row["_id"]: " ".join(filter(None, (row.get("title"), row["text"]))) for row in corpus},
-            {row["_id"]: row["text"] for row in queries},
+            {
+                row["_id"]: " ".join(filter(None, (row.get("title"), row["text"])))
+                for row in _lines(folder, "corpus.jsonl")
+                if keep is None or row["_id"] in answers or keep(row["_id"])
+            },
+            {row["_id"]: row["text"] for row in _lines(folder, "queries.jsonl") if row["_id"] in relevant},
             relevant,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise UsageError(
             f"{folder} cannot be read as a retrieval set",
             why=f"{type(error).__name__}: {error}",
-            remedy="give a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv, as BEIR has them",
+            remedy=f"give a folder with corpus.jsonl, queries.jsonl and qrels/{split}.tsv, as BEIR has them",
         ) from error
 
 
-def _lines(file: Path) -> list[dict[str, str]]:
-    with file.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
+def _lines(folder: Path, name: str) -> Iterator[dict[str, str]]:
+    compressed = folder / f"{name}.gz"
+    if compressed.is_file():
+        with gzip.open(compressed, "rt", encoding="utf-8") as lines:
+            yield from _objects(lines)
+    else:
+        with (folder / name).open(encoding="utf-8") as lines:
+            yield from _objects(lines)
+
+
+def _objects(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    return (json.loads(line) for line in lines if line.strip())

@@ -28,6 +28,8 @@ from embedctl.records.checks import (
     Threshold,
     WorstText,
 )
+from embedctl.records.claims import ChartSeries, Claim, ClaimChart, ClaimsReport, ClaimVerdict
+from embedctl.records.coexist import Coexistence, CoexistReport, CoexistVerdict
 from embedctl.records.jobs import (
     Failure,
     JobState,
@@ -39,6 +41,16 @@ from embedctl.records.jobs import (
 )
 from embedctl.records.machine import Capability, GpuInfo, GpuProcess, Machine, Provenance, Sample
 from embedctl.records.models import Download, FileState, ModelFile, ModelStatus
+from embedctl.records.quality import (
+    LostQuery,
+    QualityDifference,
+    QualityMeasure,
+    QualityReport,
+    QualityScore,
+    QualitySet,
+    QualityVariant,
+    QualityVerdict,
+)
 from embedctl.records.runs import (
     Comparison,
     ConditionOutcome,
@@ -63,9 +75,17 @@ __all__ = [
     "BackendStatus",
     "CanaryReport",
     "Capability",
+    "ChartSeries",
     "CheckReport",
     "CheckRow",
     "CheckVerdict",
+    "Claim",
+    "ClaimChart",
+    "ClaimVerdict",
+    "ClaimsReport",
+    "CoexistReport",
+    "CoexistVerdict",
+    "Coexistence",
     "Comparison",
     "Condition",
     "ConditionOutcome",
@@ -87,6 +107,7 @@ __all__ = [
     "LengthAgreement",
     "LengthLimit",
     "LoadReport",
+    "LostQuery",
     "Machine",
     "Measurement",
     "MeasurementKind",
@@ -97,6 +118,13 @@ __all__ = [
     "Preflight",
     "ProgressItem",
     "Provenance",
+    "QualityDifference",
+    "QualityMeasure",
+    "QualityReport",
+    "QualityScore",
+    "QualitySet",
+    "QualityVariant",
+    "QualityVerdict",
     "Retrieval",
     "Run",
     "RunComparison",

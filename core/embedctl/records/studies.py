@@ -18,7 +18,7 @@ class Study:
     id: int
     at: float
     kind: str
-    """`check`; later `quality`, `coexist`, `claims`."""
+    """`check`, `quality` or `coexist`."""
     title: str
     verdict: str
     """The answer in a few fixed words of its kind, such as `safe with limits`."""
@@ -28,7 +28,8 @@ class Study:
     fingerprints: tuple[Fingerprint, ...]
     seconds: float
     data: Mapping[str, Any]
-    """What JSON knows, laid out by the kind: for `check` it is a `CheckReport`, see `embedctl.study_data`."""
+    """What JSON knows, laid out by the kind: a `CheckReport`, `QualityReport` or `CoexistReport`; see
+    `embedctl.study_data`."""
     state: StudyState = "done"
 
 
