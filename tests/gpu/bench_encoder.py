@@ -3,13 +3,15 @@
     python tests/gpu/bench_encoder.py MODEL_FOLDER [--json FILE] [--quick]
 
 MODEL_FOLDER is a sentence-transformers folder (BAAI/bge-m3, or a model of its shape with random weights:
-speed does not depend on the weights). Three paths run in this process, one after the other:
+speed does not depend on the weights, except that the quality of 8-bit products does). Four paths run in this
+process, one after the other:
 
 - `service`: float32, `encode`, batches of 32, flash attention off: a plain service as many are written;
 - `encode`: float16, `encode`, batches of 256;
-- `fast`: float16, `FastEncoder`.
+- `fast`: float16, `FastEncoder`;
+- `eight`: the same with 8-bit products, where the device has them and they pass their gate.
 
-Printed last: one table with ratios and the share of the measured limits that `fast` reaches.
+Printed last: one table with ratios, memory, and the share of the measured limits that the fast paths reach.
 """
 
 from __future__ import annotations
@@ -71,12 +73,22 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "device": properties.name,
         "torch": torch.__version__,
         "matmul_tflops": matmul_tflops(),
+        "matmul_8_bit_tflops": matmul_8_bit_tflops(),
         "copy_tb_per_s": copy_tb_per_s(),
         "paths": {},
     }
     if not args.quick:
         figures["start_s"] = [start_seconds(args.model) for _ in range(2)]
-    torch.cuda.empty_cache()
+    texts, sample, vectors = measure_fast(args, figures)
+    measure_eight_bit(args, texts, sample, vectors, figures)
+    if not args.quick:
+        measure_service(args, texts, sample[:96], vectors[:96], figures)
+    return figures
+
+
+def measure_fast(args: argparse.Namespace, figures: dict[str, Any]) -> tuple[Texts, list[str], Any]:
+    """The paths in float16; returns the texts, some of them, and the fast path's vectors of those."""
+    release()
     before = process_bytes()
     torch.cuda.reset_peak_memory_stats()  # the ceilings above took gigabytes
     started = time.perf_counter()
@@ -91,33 +103,94 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     texts = Texts(model, passages=2048 if args.quick else 8192, queries=2048)
     figures["tokens_per_query"] = texts.tokens_per(texts.queries)
     figures["tokens_per_passage"] = texts.tokens_per(texts.passages)
-    figures["paths"]["fast"] = run_path(
-        lambda batch: fast.encode(batch).vectors, texts, singles=300, passages=len(texts.passages), repeats=3
+    figures["flop_per_token"] = 2 * sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if "encoder.layer." in name and isinstance(module, torch.nn.Linear)
     )
-    long = texts.of_length(8192, 48)
-    figures["paths"]["fast"]["long_tokens_per_s"] = texts.count(long) / best_seconds(
-        lambda: fast.encode(long), 2
-    )
+    figures["first_call_excess_ms"] = first_call_excess_ms(fast, texts)
+    figures["paths"]["fast"] = run_fast(fast, texts)
     figures["paths"]["fast"]["peak_bytes"] = torch.cuda.max_memory_allocated()
+    figures["memory_after_traffic"] = process_bytes()
+    sample = texts.passages[:1024]
+    vectors = fast.encode(sample).vectors
     if not args.quick:
-        sample = texts.passages[:96]
-        vectors = fast.encode(sample).vectors
         figures["paths"]["encode"] = run_path(
             lambda batch: model.encode(batch, batch_size=256, show_progress_bar=False),
             texts, singles=60, passages=1536, repeats=1,
         )  # fmt: skip
-        del fast, model
-        gc.collect()
-        torch.cuda.empty_cache()
-        plain = load_model(args.model, device="cuda", dtype="float32")
-        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-            expected = plain.encode(sample, batch_size=1, show_progress_bar=False, normalize_embeddings=True)
-            figures["least_cosine_to_float32"] = float((expected * vectors).sum(axis=1).min())
-            figures["paths"]["service"] = run_path(
-                lambda batch: plain.encode(batch, batch_size=32, show_progress_bar=False),
-                texts, singles=60, passages=384, repeats=1,
-            )  # fmt: skip
+    return texts, sample, vectors
+
+
+def measure_eight_bit(
+    args: argparse.Namespace, texts: Texts, sample: list[str], expected: Any, figures: dict[str, Any]
+) -> None:
+    """`expected`: the float16 vectors of `sample`."""
+    release()
+    model = load_model(args.model, device="cuda", dtype="float16")
+    encoder = FastEncoder.build(model, token_budget=args.budget, attention=args.attention, eight_bit=True)
+    print("built", encoder.info, flush=True)
+    figures["eight_bit"] = {"dtype": encoder.info.dtype, "notes": encoder.info.notes}
+    if not encoder.info.dtype.startswith("float8"):
+        return
+    torch.cuda.empty_cache()
+    cosines = (encoder.encode(sample).vectors * expected).sum(axis=1)
+    figures["eight_bit"] |= {
+        "memory_after_load": process_bytes(),
+        "least_cosine_to_float16": float(cosines.min()),
+        "median_cosine_to_float16": float(np.median(cosines)),
+    }
+    figures["paths"]["eight"] = run_fast(encoder, texts)
+
+
+def measure_service(
+    args: argparse.Namespace, texts: Texts, sample: list[str], vectors: Any, figures: dict[str, Any]
+) -> None:
+    """The path in float32; `vectors`: what the fast one in float16 makes of `sample`."""
+    release()
+    plain = load_model(args.model, device="cuda", dtype="float32")
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+        expected = plain.encode(sample, batch_size=1, show_progress_bar=False, normalize_embeddings=True)
+        figures["least_cosine_to_float32"] = float((expected * vectors).sum(axis=1).min())
+        figures["paths"]["service"] = run_path(
+            lambda batch: plain.encode(batch, batch_size=32, show_progress_bar=False),
+            texts, singles=60, passages=384, repeats=1,
+        )  # fmt: skip
+
+
+def release() -> None:
+    """Give the device back what nothing holds any longer."""
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def run_fast(encoder: FastEncoder, texts: Texts) -> dict[str, float]:
+    figures = run_path(
+        lambda batch: encoder.encode(batch).vectors, texts,
+        singles=300, passages=len(texts.passages), repeats=3,
+    )  # fmt: skip
+    long = texts.of_length(8192, 48)
+    figures["long_tokens_per_s"] = texts.count(long) / best_seconds(lambda: encoder.encode(long), 2)
     return figures
+
+
+def first_call_excess_ms(encoder: FastEncoder, texts: Texts) -> float:
+    """By how much the first request of a size takes longer than the second, at worst.
+
+    Only requests of sizes that the encoder has not met before tell: to be called straight after its build.
+    """
+    excess = []
+    for count in (1, 2, 3, 5, 9, 17, 33, 50, 65, 100, 150, 300, 600, 1500):
+        for some in (texts.queries[:count], texts.passages[:count]):
+            first, second = (seconds_of(lambda some=some: encoder.encode(some)) for _ in range(2))
+            excess.append((first - second) * 1e3)
+    return max(excess)
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 class Texts:
@@ -204,6 +277,21 @@ def matmul_tflops() -> float:
     return 2 * 8192**3 / device_seconds(lambda: a @ b) / 1e12
 
 
+def matmul_8_bit_tflops() -> float | None:
+    """The same with float8 numbers; None where the device has no such product."""
+    try:
+        a, b = (torch.randn(8192, 8192, device="cuda").to(torch.float8_e4m3fn) for _ in range(2))
+        one = torch.ones((), device="cuda")
+
+        def product() -> Any:
+            return torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.float16, use_fast_accum=True)
+
+        return 2 * 8192**3 / device_seconds(product) / 1e12
+    except (AttributeError, RuntimeError, ValueError) as error:
+        print("no 8-bit products:", error)
+        return None
+
+
 def copy_tb_per_s() -> float:
     """A copy of 2 GiB, bytes read and bytes written counted."""
     source = torch.empty(2**31, device="cuda", dtype=torch.uint8)
@@ -265,27 +353,54 @@ def table(figures: dict[str, Any]) -> str:
         ("passages in bulk, tokens/s", "passage_tokens_per_s", "{:,.0f}", False),
         ("8,192-token texts, tokens/s", "long_tokens_per_s", "{:,.0f}", False),
     ]
-    lines = ["| | service | encode | fast | fast/service | fast/encode |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| | service | encode | fast | 8-bit | fast/service | fast/encode | 8-bit/fast |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for label, key, pattern, lower_is_better in rows:
-        values = [paths.get(path, {}).get(key) for path in ("service", "encode", "fast")]
-        cells = ["n/a" if value is None else pattern.format(value) for value in values]
-        for other in values[:2]:
-            if other is None or values[2] is None:
+        service, encode, fast, eight = (
+            paths.get(path, {}).get(key) for path in ("service", "encode", "fast", "eight")
+        )
+        cells = [
+            "n/a" if value is None else pattern.format(value) for value in (service, encode, fast, eight)
+        ]
+        for ours, theirs in ((fast, service), (fast, encode), (eight, fast)):
+            if ours is None or theirs is None:
                 cells.append("")
             else:
-                ratio = other / values[2] if lower_is_better else values[2] / other
-                cells.append(f"{ratio:.1f}x")
+                cells.append(f"{theirs / ours if lower_is_better else ours / theirs:.2f}x")
         lines.append("| " + " | ".join([label, *cells]) + " |")
+    for path, limit in (("fast", "matmul_tflops"), ("eight", "matmul_8_bit_tflops")):
+        if path in paths and figures[limit] is not None:
+            rate = paths[path]["passage_tokens_per_s"] * figures["flop_per_token"] / 1e12
+            lines.append(
+                f"{path}: the layers' products of passages in bulk at {rate:.0f} TFLOP/s, "
+                f"{rate / figures[limit]:.0%} of a large product alone"
+            )
     memory = figures["memory_after_load"]
-    if memory["after"]:
-        lines.append(f"process memory after load, graphs included: {memory['after'] / 2**30:.2f} GiB")
+    if memory["after"] and figures["memory_after_traffic"]:
+        lines.append(
+            f"process memory after load, graphs included: {memory['after'] / 2**30:.2f} GiB, "
+            f"after all that traffic {figures['memory_after_traffic'] / 2**30:.2f}"
+        )
+    excess = figures["first_call_excess_ms"]
+    lines.append(f"the first request of a size takes longer than the second by at most {excess:.1f} ms")
+    eight_bit = figures["eight_bit"]
+    lines.append(f"8-bit: {eight_bit['dtype']}; {'; '.join(eight_bit['notes'])}")
+    if "least_cosine_to_float16" in eight_bit:
+        lines.append(
+            f"8-bit passages: least cosine to float16 {eight_bit['least_cosine_to_float16']:.4f}, "
+            f"median {eight_bit['median_cosine_to_float16']:.4f}"
+        )
     if "start_s" in figures:
         lines.append(f"process start to first vector: {', '.join(f'{s:.1f} s' for s in figures['start_s'])}")
     if "least_cosine_to_float32" in figures:
         lines.append(f"least cosine to float32: {figures['least_cosine_to_float32']:.6f}")
+    with_8_bits = figures["matmul_8_bit_tflops"]
     lines.append(
         f"{figures['device']}, torch {figures['torch']}: "
-        f"matrix products {figures['matmul_tflops']:.0f} TFLOP/s, "
+        f"matrix products {figures['matmul_tflops']:.0f} TFLOP/s "
+        f"({'n/a' if with_8_bits is None else f'{with_8_bits:.0f}'} with 8 bits), "
         f"copies {figures['copy_tb_per_s']:.2f} TB/s; {figures['tokens_per_query']:.1f} tokens a query, "
         f"{figures['tokens_per_passage']:.0f} a passage; loaded in {figures['load_s']:.1f} s, "
         f"built in {figures['build_s']:.1f} s"

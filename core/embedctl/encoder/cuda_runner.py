@@ -29,7 +29,7 @@ MOST_TEXTS = 2048
 _TOKEN_SIZES = (
     16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144,
 )  # fmt: skip
-"""Below the budget. A graph takes 15 ms to capture and half a megabyte of the driver's memory."""
+"""Below the budget. A graph takes some 15 ms to capture and half a megabyte of the driver's memory."""
 _TEXT_SIZES = (64, 512, MOST_TEXTS)
 """Of the graphs for a whole budget: the last layer's products are as high as there are texts."""
 _LONG = 4096
@@ -39,7 +39,8 @@ _SLOTS = 4
 and a small one put together."""
 _EARLY = 1024
 """With so many tokens, a batch's ticket has been waited for when its last layers begin, and the next one is
-launched meanwhile: between batches the device would else wait for the CPU."""
+launched meanwhile: between batches the device would else wait for the CPU. The price: a query that comes in
+these last 0.5 ms of a bulk batch waits for the next one too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ class CudaRunner:
     def capture(self) -> None:
         """Capture the model for every size, as far as memory goes. To be called before the first batch."""
         pool = torch.cuda.graph_pool_handle()
-        sizes = [_Size(n, n // 2, 64) for n in _TOKEN_SIZES if n < self._budget]
+        sizes = [_Size(n, min(n // 2, _TEXT_SIZES[1]), 64) for n in _TOKEN_SIZES if n < self._budget]
         sizes += [_Size(self._budget, texts, 64) for texts in _TEXT_SIZES]
         if self._budget >= _LONG and self._kind == "tiled":
             sizes.append(_Size(self._budget, _TEXT_SIZES[0], 128))

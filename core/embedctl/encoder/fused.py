@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-EIGHT_BIT = torch.float8_e4m3fn
+from embedctl.encoder.precision import EIGHT_BIT
 
 
 @triton.jit

@@ -22,8 +22,8 @@ _WINDOW_CHARACTERS = 500_000
 _BACKGROUND_CHARACTERS = 40_000
 """Of a window tokenised beside the device: some two batches, so that the first batch is soon ready."""
 _TRIED = 32
-"""Texts too long for the rest of a batch that are passed over: it makes batches of passages 99.7 % full in place
-of 98.2 %."""
+"""Texts too long for the rest of a batch that are passed over: batches of passages are 99.7 % full by it, and
+not 98.2 %."""
 _AHEAD = 6
 """Windows being tokenised while the device works."""
 
@@ -117,7 +117,7 @@ class Job:
     def take(self, tokens: int, texts: int) -> list[Item]:
         """Up to `texts` ready texts of at most `tokens` tokens together.
 
-        Behind a text that is too long for what the first ones leave, others are tried: it fills batches better.
+        Behind a text that is too long for what the first ones leave, others are tried: batches are fuller so.
         """
         items: list[Item] = []
         passed: list[Item] = []

@@ -19,7 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from embedctl.encoder.fused import EIGHT_BIT, to_eight
+from embedctl.encoder.fused import to_eight
+from embedctl.encoder.precision import EIGHT_BIT
 
 LOG2_E = 1.4426950408889634
 

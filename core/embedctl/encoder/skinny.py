@@ -18,12 +18,12 @@ import triton.language as tl
 from torch import Tensor
 
 from embedctl.encoder.fused import (
-    EIGHT_BIT,
     gelu,
     layer_norm,
     norm_warps,
     to_eight,
 )
+from embedctl.encoder.precision import EIGHT_BIT
 
 MOST_ROWS = 64
 _BLOCK_K = 128

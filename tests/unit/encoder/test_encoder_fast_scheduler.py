@@ -116,6 +116,12 @@ def test_a_text_longer_than_the_budget_goes_alone() -> None:
     assert runner.batches == [[8192], [1200], [1100]]
 
 
+def test_a_batch_is_filled_past_a_text_that_does_not_fit_and_that_text_comes_next() -> None:
+    runner = FakeRunner()
+    scheduler(runner, budget=1500).run(job(1100, 1050, 390, 300))
+    assert runner.batches == [[1100, 390], [1050, 300]]
+
+
 def test_failures_and_truncation_name_the_right_texts() -> None:
     request = Job(["7", "9", "\ud800", "13"], tokenize, dimension=4)
     scheduler(FakeRunner()).run(request)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-_ITEM_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
+_ITEM_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "float8": 3}
+"""A weight of `float8` is there in 16 bits and, in the layers, in 8 as well."""
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 _CUDA_CONTEXT: Final = 768 * 2**20
 """What a process holds on the GPU beside torch's own memory: context, kernels, captured graphs. NVML showed
@@ -42,7 +43,8 @@ def expected_memory(
         FileNotFoundError: There are no weights in `folder`.
     """
     config = _read_config(folder)
-    width = dtype if dtype not in ("auto", "float8") else "float16" if cuda else "float32"
+    plain = dtype == "auto" or (dtype == "float8" and not cuda)
+    width = ("float16" if cuda else "float32") if plain else dtype
     item = _ITEM_BYTES[width]
     safetensors = sorted(folder.glob("model*.safetensors"))
     pickles = sorted(folder.glob("pytorch_model*.bin"))
