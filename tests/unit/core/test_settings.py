@@ -47,7 +47,7 @@ def test_the_applications_migration_flag_is_honoured(paths: Paths, monkeypatch: 
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ('[native]\ndtype = "float8"\n', ("config.toml", "native.dtype", "'float8'", "'float16'")),
+        ('[native]\ndtype = "float12"\n', ("config.toml", "native.dtype", "'float12'", "'float16'")),
         ("[native]\nbatch_size = 0\n", ("config.toml", "native.batch_size", "greater than or equal to 1")),
         ("[native]\nbatchsize = 8\n", ("config.toml", "native.batchsize", "batch_size")),
         ("[nativ]\n", ("config.toml", "nativ", "native")),
@@ -90,7 +90,7 @@ def test_setting_a_value_keeps_comments_and_order(paths: Paths) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("native.dtype", "float8"), ("native.speed", "1"), ("native", "1"), ("x.y", "1")]
+    ("key", "value"), [("native.dtype", "float12"), ("native.speed", "1"), ("native", "1"), ("x.y", "1")]
 )
 def test_a_refused_change_leaves_the_file_as_it_was(paths: Paths, key: str, value: str) -> None:
     write(paths, '[native]\ndtype = "float32"\n')
