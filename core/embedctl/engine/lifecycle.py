@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from embedctl.backends.base import Backend
@@ -206,6 +206,8 @@ class Lifecycle:
     def away(self, name: BackendName, progress: Progress) -> Iterator[None]:
         """A loaded backend unloaded for a while: its requests wait, and find it loaded again.
 
+        Where it cannot be loaded again, the next request for it is told why.
+
         Raises:
             BackendError: It is in use; nothing was done.
         """
@@ -221,7 +223,8 @@ class Lifecycle:
             try:
                 yield
             finally:
-                self.load(name, progress, CancelToken())  # a cancel must not stop the way back
+                with suppress(BackendError):  # the journal has it, and what was done meanwhile stands
+                    self.load(name, progress, CancelToken())  # a cancel must not stop the way back
 
     @contextmanager
     def _admitted(self, name: BackendName, backend: Backend, cancel: CancelToken) -> Iterator[None]:

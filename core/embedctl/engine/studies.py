@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
@@ -173,28 +173,28 @@ class Studies:
     def _loaded(self, name: BackendName, job: Job) -> Iterator[Backend]:
         """The backend loaded, and afterwards all as it was. Where both do not fit, in turns."""
         borrowed = not self._lifecycle.ready(name)
-        displaced: list[BackendName] = []
-        try:
+        with ExitStack() as away:
             try:
-                self._lifecycle.load(name, job, job.cancel_token)
-            except BackendOutOfMemoryError:
-                for other in self._parts.backends:
-                    if other not in (name, self._active()) and self._lifecycle.ready(other):
-                        self._lifecycle.unload_when_idle(other)
-                        displaced.append(other)
-                if not displaced:
-                    raise
-                self._lifecycle.load(name, job, job.cancel_token)
-            yield self._lifecycle.backend(name)
-        finally:
-            if borrowed and self._lifecycle.ready(name):
                 try:
-                    self._lifecycle.unload_when_idle(name)
-                except BackendError as error:  # somebody began to use it: their requests matter more
-                    log.warning("%s stays loaded after the study: %s", name, error)
-            for other in displaced:
-                with suppress(BackendError):  # the journal has it
-                    self._lifecycle.load(other, job, job.cancel_token)
+                    self._lifecycle.load(name, job, job.cancel_token)
+                except BackendOutOfMemoryError:
+                    others = [
+                        other
+                        for other in self._parts.backends
+                        if other not in (name, self._active()) and self._lifecycle.ready(other)
+                    ]
+                    if not others:
+                        raise
+                    for other in others:
+                        away.enter_context(self._lifecycle.away(other, job))
+                    self._lifecycle.load(name, job, job.cancel_token)
+                yield self._lifecycle.backend(name)
+            finally:  # before those that are away come back
+                if borrowed and self._lifecycle.ready(name):
+                    try:
+                        self._lifecycle.unload_when_idle(name)
+                    except BackendError as error:  # somebody began to use it: their requests matter more
+                        log.warning("%s stays loaded after the study: %s", name, error)
 
     def _deciding_settings(self) -> dict[str, str]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from embedctl.errors import BackendError, BackendUnavailableError, CanaryError, UsageError
 from embedctl.lab.check_texts import CheckTexts
+from embedctl.progress import CancelToken
 from embedctl.records import BackendState, JobState, Severity, Study
 from embedctl.settings import Settings
 from embedctl.study_data import check_report, data_of, report_of
@@ -72,6 +74,29 @@ def test_two_that_do_not_fit_together_are_checked_in_turns(bench: Rig) -> None:
     assert checked(bench).verdict == "safe"
     assert bench.ollama.calls == ["load", "load", "unload", "load"], "checked, put aside, brought back"
     assert bench.ollama.status().state is BackendState.READY
+
+
+def test_a_backend_that_was_put_aside_keeps_its_requests_and_comes_back_after_a_cancel(bench: Rig) -> None:
+    bench.probe.held = 30 * GIB
+    bench.native.expected_bytes = 30 * GIB
+    bench.engine.load("ollama").wait(10)
+    job = bench.engine.check(backends=["native"])
+    answers: list[str] = []
+    asker = threading.Thread(
+        target=lambda: answers.append(bench.engine.embed(["x"], backend="ollama", timeout=30).backend)
+    )
+
+    def cancel_under_way(cancel: CancelToken) -> None:
+        if bench.ollama.status().state is BackendState.UNLOADED:
+            asker.start()
+            job.cancel()
+
+    bench.native.on_load = cancel_under_way
+    assert job.wait(60).state is JobState.CANCELLED
+    asker.join(30)
+    assert answers == ["ollama"]
+    assert bench.ollama.calls == ["load", "unload", "load"], "its request made no load of its own"
+    assert bench.native.status().state is BackendState.UNLOADED
 
 
 def test_the_active_backend_is_not_put_aside(bench: Rig) -> None:
