@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from embedctl.backends.base import Backend
+from embedctl.engine.breaker import Breaker
 from embedctl.engine.deadline import Deadline, wait_for
 from embedctl.engine.journal import Journal
 from embedctl.engine.memory import GIB, Room
@@ -58,6 +59,7 @@ class Lifecycle:
         self._wanted: dict[BackendName, tuple[Future[None], CancelToken]] = {}
         """Loads that requests wait for."""
         self._wanting = threading.Lock()
+        self._breakers = {name: Breaker() for name in backends}
         self._closed = False
 
     def backend(self, name: BackendName) -> Backend:
@@ -105,6 +107,7 @@ class Lifecycle:
                 self._journal.add_failure(f"loading {name} failed", error, name, during="load")
                 raise
             self._ours.add(name)
+            self._breakers[name].succeeded()
             self._journal.add(
                 "load",
                 f"{name} loaded in {report.seconds:.1f} s",
@@ -121,7 +124,8 @@ class Lifecycle:
     def ensure_ready(self, name: BackendName, deadline: Deadline, cancel: CancelToken | None = None) -> None:
         """Load the backend unless it is loaded; callers that arrive meanwhile wait for the one load.
 
-        The load goes on when a caller stops waiting: the next request finds it further.
+        The load goes on when a caller stops waiting: the next request finds it further. Where loads fail one
+        after the other, a growing pause follows each, in which requests fail at once with its reason.
 
         Raises:
             BackendTimeoutError: The deadline passed first.
@@ -153,6 +157,8 @@ class Lifecycle:
                 return self._wanted[name][0]
             if self._closed:
                 raise BackendNotLoadedError(f"{name} is not loaded any more", why="embedctl is closing")
+            if self.backend(name).status().state is BackendState.FAILED:  # what else is amiss costs no load
+                self._breakers[name].raise_if_open()
             load, token = self._wanted[name] = (Future(), CancelToken())
         threading.Thread(
             target=self._load_for_requests, args=(name, load, token), name=f"load-{name}", daemon=True
@@ -169,7 +175,9 @@ class Lifecycle:
             failure = BackendNotLoadedError(f"{name} was not loaded", why="embedctl is closing")
         except Exception as error:
             failure = error
-        with self._wanting:  # before it is told: whoever comes after a failure makes a new attempt
+            if isinstance(error, EmbedctlError):
+                self._breakers[name].failed(error)
+        with self._wanting:  # before it is told: who comes after it is not to be told of this one
             del self._wanted[name]
         if failure is not None:
             load.set_exception(failure)

@@ -339,6 +339,44 @@ def test_a_wish_of_the_user_stands_over_a_restart_that_is_due(stage: Stage, wish
     assert state is (BackendState.READY if wish == "load" else BackendState.UNLOADED)
 
 
+def test_a_load_that_fails_in_place_of_a_restart_leaves_the_next_restart_due(stage: Stage) -> None:
+    stage.load().die()
+    FakeWorker.failures.append(BackendError("No room"))
+    with pytest.raises(BackendError, match="No room"):
+        stage.load()
+    assert stage.timers[0].cancelled
+    assert [timer.seconds for timer in stage.timers] == [1, 2], "the pauses go on growing"
+    stage.timers[-1].call()
+    assert stage.status.state is BackendState.READY
+
+
+def test_a_load_waits_for_the_restart_that_runs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.load().die()
+    started, go_on = threading.Event(), threading.Event()
+    start = FakeWorker.start
+
+    def slowly(self: FakeWorker, progress: Progress, cancel: CancelToken, *, timeout: float) -> WorkerReady:
+        started.set()
+        assert go_on.wait(30)
+        return start(self, progress, cancel, timeout=timeout)
+
+    monkeypatch.setattr(FakeWorker, "start", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        restart = pool.submit(stage.timers[-1].call)
+        assert started.wait(30)
+        asked = CancelToken()
+        waited = threading.Event()
+        on_cancel = asked.on_cancel
+        monkeypatch.setattr(asked, "on_cancel", lambda call: (waited.set(), on_cancel(call))[1])
+        load = pool.submit(stage.backend.load, silent, asked)
+        assert waited.wait(30)
+        go_on.set()
+        restart.result(30)
+        assert load.result(30).canary == CANARY
+    assert stage.status.state is BackendState.READY
+    assert len(FakeWorker.made) == 2, "the one that died, and the one that the restart made"
+
+
 # Preflight
 
 

@@ -167,13 +167,22 @@ class NativeBackend:
     # Load and unload
 
     def load(self, progress: Progress, cancel: CancelToken) -> LoadReport:
-        self._restarts.forget()
+        wait_alone = cancel.on_cancel(self._restarts.forget)  # a restart that runs is waited for, not undone
         with self._changing:
+            wait_alone()
+            restarting = self._restarts.take_over()
             with self._lock:
                 client, ready = self._client, self._known.ready
             if client is not None and client.alive and ready is not None:
                 return self._check(client, ready, progress)
-            return self._start(progress, cancel)
+            try:
+                return self._start(progress, cancel)
+            except Cancelled:
+                raise
+            except EmbedctlError as error:
+                if restarting:  # else nothing would be tried until somebody asks again
+                    self._plan_restart(_sentence(error))
+                raise
 
     def unload(self) -> None:
         self._restarts.forget()

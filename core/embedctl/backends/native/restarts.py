@@ -87,11 +87,20 @@ class Restarts:
         if seconds >= STABLE_S:
             self._made = 0
 
-    def forget(self) -> None:
-        """Cancel what is due or runs, and count anew."""
+    def take_over(self) -> bool:
+        """Cancel what is due: the caller tries now. Says whether something was; else it counts anew."""
         with self._lock:
-            due, self._next, self._made = self._next, None, 0
+            due, self._next = self._next, None
+            if due is None:
+                self._made = 0
         if due is not None:
             timer, cancel = due
             timer.cancel()
             cancel.cancel()
+        return due is not None
+
+    def forget(self) -> None:
+        """Cancel what is due or runs, and count anew."""
+        self.take_over()
+        with self._lock:
+            self._made = 0
