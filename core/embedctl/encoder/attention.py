@@ -39,8 +39,6 @@ class Row:
     tiles: Tensor | None = None
     """For tiled attention; see `packed_attention`."""
     block: int = 64
-    late: torch.cuda.Event | None = None
-    """Recorded before the last layers, to tell that the batch is nearly done."""
 
 
 Attention = Callable[[Tensor, Row], Tensor]

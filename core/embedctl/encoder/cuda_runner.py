@@ -11,7 +11,7 @@ graphs work in the same memory, that of the largest, since they run one after th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,6 @@ _LONG = 4096
 _SLOTS = 4
 """Staging buffers kept: for the batch on the device, the one before it that is being delivered, a bulk batch
 and a small one put together."""
-_EARLY = 1024
-"""With so many tokens, a batch's ticket has been waited for when its last layers begin, and the next one is
-launched meanwhile: between batches the device would else wait for the CPU. The price: a query that comes in
-these last 0.5 ms of a bulk batch waits for the next one too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ class _Layout:
         vector[first_tile - 1] = normalize
         vector[first_tile : first_tile + tiles.size] = tiles.ravel()
 
-    def row(self, vector: Tensor, longest: int, runs: list[Run], late: torch.cuda.Event | None = None) -> Row:
+    def row(self, vector: Tensor, longest: int, runs: list[Run]) -> Row:
         """The views of `vector` that the model reads."""
         size = self.tokens
         bounds_end = 4 * size + self.texts + 1
@@ -97,7 +93,6 @@ class _Layout:
             longest=longest,
             runs=runs,
             block=self.block,
-            late=late,
         )
 
     def normalize(self, vector: Tensor) -> Tensor:
@@ -123,7 +118,6 @@ class _Graph:
     vector: Tensor
     """What a batch is copied to before a replay."""
     answer: Tensor
-    late: torch.cuda.Event | None
 
 
 class CudaRunner:
@@ -232,19 +226,17 @@ class CudaRunner:
         try:
             with torch.cuda.stream(self._stream):
                 if graph is None:
-                    late = _event() if packed.tokens >= _EARLY else None
                     with torch.inference_mode():
                         vector = pinned.to(self._device, non_blocking=True)
-                        row = layout.row(vector, int(packed.lengths.max()), self._runs(packed), late)
+                        row = layout.row(vector, int(packed.lengths.max()), self._runs(packed))
                         answer = self._forward(row, normalize=batch.normalize)
                 else:
-                    late = graph.late
                     graph.vector.copy_(pinned, non_blocking=True)
                     graph.graph.replay()
                     answer = graph.answer[: packed.texts]
                 slot.out[: packed.texts].copy_(answer, non_blocking=True)
                 done = self._stream.record_event()
-                return _Ticket(self, slot, late or done, done, packed.texts)
+                return _Ticket(self, slot, done, packed.texts)
         except BaseException:
             self._give_back(slot)
             raise
@@ -263,13 +255,12 @@ class CudaRunner:
         numbers = np.zeros(layout.size, np.int32)
         layout.fill(numbers, sample, self._tiles(sample, size.block), normalize=True)
         vector = torch.from_numpy(numbers).to(self._device)
-        late = _event(external=True) if size.tokens >= _EARLY else None
-        row, normalize = layout.row(vector, size.tokens, [], late), layout.normalize(vector)
+        row, normalize = layout.row(vector, size.tokens, []), layout.normalize(vector)
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             # Compiles kernels, which cannot be done in a capture.
-            self._forward(replace(row, late=None), normalize=normalize)
+            self._forward(row, normalize=normalize)
             self._stream.synchronize()
             # Not `torch.cuda.graph`: it collects garbage and empties the cache on every capture.
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
@@ -277,7 +268,7 @@ class CudaRunner:
                 answer = self._forward(row, normalize=normalize)
             finally:
                 graph.capture_end()
-        return _Graph(graph, layout, vector, answer, late)
+        return _Graph(graph, layout, vector, answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,23 +288,16 @@ class _Staged:
 class _Ticket:
     runner: CudaRunner
     slot: _Slot
-    late: torch.cuda.Event
-    """Reached when the next batch should be launched."""
-    copied: torch.cuda.Event
+    done: torch.cuda.Event
     texts: int
 
     def pending(self) -> bool:
-        return not self.late.query()  # type: ignore[no-untyped-call]
+        return not self.done.query()  # type: ignore[no-untyped-call]
 
     def wait(self) -> None:
-        self.late.synchronize()
+        self.done.synchronize()
 
     def collect(self) -> Vectors:
-        self.copied.synchronize()
+        self.done.synchronize()
         self.runner._give_back(self.slot)
         return self.slot.vectors[: self.texts]
-
-
-def _event(*, external: bool = False) -> torch.cuda.Event:
-    """`external`: recorded anew whenever the graph is replayed in which it was captured."""
-    return torch.cuda.Event(external=external)  # type: ignore[no-untyped-call]

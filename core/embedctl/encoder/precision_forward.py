@@ -14,7 +14,7 @@ from torch import Tensor
 from embedctl.encoder import fused, skinny
 from embedctl.encoder.architecture import Architecture, Norm
 from embedctl.encoder.attention import Row, attention
-from embedctl.encoder.forward import Forward, FusedSteps, record_late
+from embedctl.encoder.forward import Forward, FusedSteps
 from embedctl.encoder.packed_attention import packed_attention
 from embedctl.encoder.precision import EightBitLayer, EightBitLinear
 
@@ -39,7 +39,6 @@ class EightBitForward(Forward):
         last = len(eight) - 1
         for number in range(len(eight)):
             after = None if number == last else eight[number + 1].qkv.into
-            record_late(row, number, last)
             stream = self._eight_bit_layer(number, stream, row, after, wanted if number == last else None)
         return stream[0]
 

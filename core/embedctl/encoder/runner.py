@@ -35,7 +35,7 @@ class Ticket(Protocol):
         """Whether the device still works on it, and will be done without anybody's help."""
 
     def wait(self) -> None:
-        """Wait until the device is done with the batch, or so nearly that the next one should be launched.
+        """Wait until the device is done with the batch.
 
         Raises:
             RuntimeError: The batch failed; there is nothing to collect. Perhaps memory did not suffice.
