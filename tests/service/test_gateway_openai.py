@@ -110,6 +110,13 @@ def test_texts_that_were_cut_are_named_in_a_header(made: Served) -> None:
     assert "X-Embedctl-Truncated" not in made.embed("a").headers
 
 
+def test_a_long_list_of_cut_texts_is_itself_cut(tmp_path: Path) -> None:
+    with served(tmp_path) as made:
+        made.rig.native.cut = {"long"}
+        shown = made.embed(["long"] * 150).headers["X-Embedctl-Truncated"]
+    assert shown.startswith("0,1,2,") and shown.endswith(",99,...")
+
+
 def test_the_models_name_chooses_the_backend(made: Served) -> None:
     plain, twisted = vector_of("a"), vector_of("a", 0.5)
     for name, vector, backend in [

@@ -90,7 +90,7 @@ class Embedder:
             headers[FINGERPRINT_HEADER] = result.fingerprint
         if result.truncated:
             shown = ",".join(map(str, result.truncated[:_INDICES_SHOWN]))
-            headers[TRUNCATED_HEADER] = shown + (",…" if len(result.truncated) > _INDICES_SHOWN else "")
+            headers[TRUNCATED_HEADER] = shown + (",..." if len(result.truncated) > _INDICES_SHOWN else "")
         return Answer(body, headers)
 
     def _ask(
