@@ -157,7 +157,6 @@ class Forward:
         x = self._steps.embed(row)
         last = len(self._model.layers) - 1
         for number, layer in enumerate(self._model.layers):
-            record_late(row, number, last)
             x = self._layer(layer, x, row, wanted if number == last else None)
         return x
 
@@ -174,12 +173,6 @@ class Forward:
         for module in self._model.head:
             features = module(features)
         return features["sentence_embedding"][:, : self._model.truncate_dim]
-
-
-def record_late(row: Row, number: int, last: int) -> None:
-    """To be called before layer `number`: two layers before its end, a batch is nearly done."""
-    if row.late is not None and number == max(0, last - 1):
-        row.late.record()
 
 
 def _linear(x: Tensor, linear: Linear) -> Tensor:
