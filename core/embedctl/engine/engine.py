@@ -58,6 +58,8 @@ _ACTIVE = "active_backend"
 """Key of the active choice in the store."""
 _BACKENDS, _MODEL, _PULL = "backends", "model", "pull"
 """Groups of jobs that exclude each other."""
+_MEASURING = ("benchmark", "check", "tune")
+"""Kinds of jobs that keep a backend busy past the traffic's eyes: a probe beside them would wait in vain."""
 _FIRST_SAMPLE_S = 3.0
 """How long a load that follows the start at once waits for the first figures of the machine."""
 
@@ -429,7 +431,7 @@ class Engine:
     # Inside ---
 
     def _measuring(self) -> bool:
-        return any(job.kind == "benchmark" for job in self._jobs.running())
+        return any(job.kind in _MEASURING for job in self._jobs.running())
 
     def _other_recorder(self) -> int | None:
         try:

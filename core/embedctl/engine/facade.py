@@ -1,7 +1,7 @@
 """The one door to embedctl: what the console, the command line and the service may ask for.
 
-`Engine` fulfils it in this process. Anything that answers these calls can stand in for it (a test's
-scripted engine; later a client of a running service).
+`Engine` fulfils it in this process, `RemoteEngine` through the control socket of another. Anything that
+answers these calls can stand in for them, such as a test's scripted engine.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from embedctl.progress import CancelToken
 from embedctl.records import (
     BackendName,
     BackendStatus,
+    ClaimsReport,
     EmbedResult,
     Event,
     Finding,
@@ -226,6 +227,63 @@ class EngineFacade(Protocol):
         Raises:
             UsageError: There is no such backend, or no text in `texts`.
         """
+
+    def quality(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        vary: str = "",
+        sets: Sequence[str] = ("xquad",),
+        split: str = "test",
+        queries: int | None = None,
+        documents: int | None = None,
+        threshold: float = 0.01,
+    ) -> JobHandle:
+        """How well do queries find their documents, and what does a change cost? Result: `Study`.
+
+        Its `data` is read by `study_data.quality_report`.
+
+        Args:
+            backends: The first is what the others are compared with.
+            vary: In place of `backends`: the native one under several settings, such as
+                `dtype=float32,float16` or `max_tokens=512,8192`.
+            sets: `xquad` (all built-in ones), `xquad-de`, `xquad-de-en`, folders in BEIR's layout, or
+                `hub:owner/name[@revision]`.
+            split: Which of qrels/*.tsv is asked.
+            queries: At most so many of each set.
+            documents: At most so many of a folder or a data set of the Hub.
+            threshold: A mean difference of up to this does not matter.
+
+        Raises:
+            UsageError: There is no such backend, or `vary` says nothing that can be varied.
+        """
+
+    def coexist(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        model: str | None = None,
+        rounds: int = 6,
+        block_seconds: float = 10.0,
+        least_kept: float = 0.8,
+        most_slower: float = 2.0,
+    ) -> JobHandle:
+        """Do a language model and an embedding backend fit side by side? Result: `Study`.
+
+        Its `data` is read by `study_data.coexist_report`.
+
+        Args:
+            model: Tag of a model on the Ollama server; None: the smallest that can generate.
+            rounds: Each has the model alone, the backend alone, and both, `block_seconds` long.
+            least_kept: Share of its tokens/s that the model must keep.
+            most_slower: What embedding p99 may become, times what it was alone.
+
+        Raises:
+            UsageError: There is no such backend, or a number makes no sense.
+        """
+
+    def claims(self) -> ClaimsReport:
+        """[slow] The design document's claims, beside what the stored runs and studies say of them."""
 
     def check_changes(self) -> tuple[str, ...] | None:
         """[slow] What has changed since the last check that came to an answer; None without one."""

@@ -50,6 +50,21 @@ def test_a_probe_that_is_answered_makes_it_ready(r: Rig) -> None:
     assert health(r, "ollama").condition is Condition.IDLE
 
 
+@pytest.mark.parametrize("kind", ["benchmark", "check", "tune"])
+def test_a_probe_never_waits_behind_a_job_that_measures(
+    r: Rig, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    r.engine.load("native").wait(30)
+    monkeypatch.setattr(r.engine._watch, "_probe_every", 1e-9)
+    job = r.engine._jobs.start("any", kind, kind, lambda job: job.cancel_token.wait(30))
+    r.engine._watch.look()
+    assert r.native.embedded == 0
+    job.cancel()
+    job.wait(30)
+    r.engine._watch.look()
+    assert r.native.embedded == 1
+
+
 @pytest.mark.parametrize(
     ("error", "condition"),
     [
