@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -18,6 +19,7 @@ from embedctl.control.attach import attach
 from embedctl.control.client import RemoteEngine
 from embedctl.control.endpoint import Endpoint
 from embedctl.control.mailbox import Mailbox
+from embedctl.control.server import _Session
 from embedctl.errors import ConnectionLostError, ServiceError
 from embedctl.events import (
     ActiveChanged,
@@ -141,6 +143,50 @@ def test_a_stranger_does_no_harm(home: Path, path: Path, words: bytes) -> None:
         assert stranger.recv(100) == b""
         with client(home) as remote:
             assert remote.runs()
+
+
+def test_a_client_that_could_not_be_let_in_is_not_the_last_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class FullOnce:
+        """A listener whose process has no file descriptor left, for a moment."""
+
+        def __init__(self, listener: socket.socket) -> None:
+            self.listener = listener
+            self.full = True
+
+        def accept(self) -> tuple[socket.socket, object]:
+            if self.full:
+                self.full = False
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.listener.accept()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.listener, name)
+
+    listen = Endpoint.listen
+    monkeypatch.setattr(Endpoint, "listen", lambda self: FullOnce(listen(self)))
+    with served(FakeEngine(), home), client(home) as remote:
+        assert remote.runs()
+    assert "Too many open files" in caplog.text
+
+
+def test_who_is_being_greeted_while_it_stops_is_not_served(
+    home: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_in, greet = threading.Event(), _Session.greet
+    monkeypatch.setattr(_Session, "greet", lambda self: (let_in.set(), greet(self))[1])
+    with served(FakeEngine(), home) as server, socket.socket(socket.AF_UNIX) as late:
+        late.connect(str(path))
+        late.settimeout(10.0)
+        assert let_in.wait(10.0)
+        server.stop()
+        channel = Channel(late)
+        channel.send(Frame({"kind": "hello", "version": embedctl.__version__}))
+        heard = channel.receive()
+        assert heard is not None
+        assert heard.kind == "hello"
+        assert channel.receive() is None
 
 
 # News

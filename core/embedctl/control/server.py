@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 256
 """Calls of one client that run at once; the next is read when one has ended."""
+_ACCEPT_AGAIN_S: Final = 0.2
+"""After a connection that could not be taken: what is missing, such as file descriptors, may be back then."""
 _LAST_WORDS_S: Final = 1.0
 """How long all clients together have for taking the last messages."""
 _JOBS_KEPT: Final = 100
@@ -63,6 +65,7 @@ class ControlServer:
         """Of each job the latest, for clients that lost the connection meanwhile."""
         self._unsubscribe: Callable[[], None] = lambda: None
         self._listener: socket.socket | None = None
+        self._stopping = threading.Event()
 
     @property
     def path(self) -> Path:
@@ -83,6 +86,7 @@ class ControlServer:
 
         Safe to call twice, and before `start`.
         """
+        self._stopping.set()
         self._unsubscribe()
         if self._listener is not None:
             with suppress(OSError):  # wakes the thread that accepts
@@ -102,8 +106,11 @@ class ControlServer:
         while True:
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._stopping.wait(_ACCEPT_AGAIN_S):
+                    return
+                log.warning("a client could not be let in: %s", error)  # such as too many open files
+                continue
             session = _Session(self._engine, self._hello, connection)
             threading.Thread(target=self._serve, args=(session,), name="control-client", daemon=True).start()
 
@@ -111,6 +118,8 @@ class ControlServer:
         try:
             if session.greet():
                 with self._lock:  # from here on it is told what is published, and of each job the latest word
+                    if self._stopping.is_set():
+                        return
                     self._sessions.add(session)
                     session.remind(self._last_words.values())
                 session.run()
