@@ -8,9 +8,18 @@ from typing import Final
 
 from embedctl.records import Event
 
-_LETTERS: Final = {"start": "[", "stop": "]", "error": "!", "switch": "S"}
+_LETTERS: Final = {"start": "[", "stop": "]", "error": "!", "switch": "S", "throttling": "^", "lost": "X"}
 """Signs that are not the first letter of their kind; the brackets enclose recorded time."""
-_WEIGHTS: Final = {"error": 4, "switch": 3, "throttling": 2, "start": 1, "stop": 1}
+_WEIGHTS: Final = {
+    "lost": 5,
+    "error": 4,
+    "switch": 3,
+    "health": 3,
+    "throttling": 2,
+    "trial": 2,
+    "start": 1,
+    "stop": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +28,24 @@ class Mark:
 
     at: float
     kind: str
-    """As `Event.kind`."""
+    """As `Event.kind`, or `lost` where the recording broke off."""
     label: str
 
     @property
     def letter(self) -> str:
-        """One ASCII character per kind: S switch, L load, U unload, R run, D download, ! error."""
+        """One ASCII character per kind: S switch, L load, U unload, R run, D download, C check, T trial,
+        H health, ^ throttling, ! error."""
         return _LETTERS.get(self.kind) or self.kind[:1].upper() or "?"
 
     @property
     def weight(self) -> int:
         """Which of several marks in one cell is shown: the greatest."""
         return _WEIGHTS.get(self.kind, 0)
+
+    @property
+    def alarming(self) -> bool:
+        """Whether it is shown in the colour of errors."""
+        return self.kind in ("error", "lost")
 
 
 def marks_of(events: Iterable[Event]) -> tuple[Mark, ...]:
