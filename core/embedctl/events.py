@@ -58,6 +58,8 @@ class ConnectionChanged:
     """The service in a few words, such as `the service (PID 4711)`."""
     why: str = ""
     remedy: str = ""
+    place: str = ""
+    """The machine that the service runs on; empty on this one."""
 
 
 Message = (

@@ -137,3 +137,8 @@ def local_time(at: float, tz: tzinfo | None = None) -> datetime:
 def without_password(text: str) -> str:
     """A text with the user and password left out of every address in it."""
     return re.sub(r"//[^/@\s]*@", "//…@", text)
+
+
+def site_of(address: str) -> str:
+    """An address without its path: whoever knows a webhook's may post to it."""
+    return re.sub(r"^(https?://[^/?#]*).+", r"\1/…", without_password(address))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
@@ -97,6 +97,21 @@ class HistorySettings(_Section):
 class ConsoleSettings(_Section):
     theme: str = Field("embedctl-dark", description="name of a theme")
     charset: Literal["braille", "block", "ascii"] = Field("braille", description="how charts are drawn")
+    keys: dict[str, str] = Field(
+        {}, description='keys of your own by action, such as models.verify = "w" in [console.keys]'
+    )
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _flat(cls, keys: object) -> object:
+        """`models.verify = "w"` is a table in a table for TOML, and one name here."""
+        if not isinstance(keys, Mapping):
+            return keys
+        flat: dict[object, object] = {}
+        for name, value in keys.items():
+            inner = value if isinstance(value, Mapping) else None
+            flat.update({f"{name}.{k}": v for k, v in inner.items()} if inner is not None else {name: value})
+        return flat
 
 
 class GatewaySettings(_Section):

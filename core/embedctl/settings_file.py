@@ -20,6 +20,15 @@ def set_value(file: Path, key: str, value: str) -> None:
         SettingsError: There is no such setting, the value is not allowed, or the file cannot be written;
             the file is as before.
     """
+    _replace(file, changed_text(file, key, value))
+
+
+def changed_text(file: Path, key: str, value: str) -> str:
+    """The file's text as `set_value` would write it; nothing is written.
+
+    Raises:
+        SettingsError: There is no such setting, the value is not allowed, or the file cannot be read.
+    """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
@@ -54,7 +63,7 @@ def set_value(file: Path, key: str, value: str) -> None:
     else:
         table[name] = _parsed(value)
     check_file(document.unwrap(), file)
-    _replace(file, tomlkit.dumps(document))
+    return tomlkit.dumps(document)
 
 
 def _parsed(value: str) -> Any:

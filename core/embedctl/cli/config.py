@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from embedctl.cli.app import app, is_demo
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, say
-from embedctl.format import without_password
+from embedctl.format import site_of, without_password
 from embedctl.paths import Paths
 
 config = typer.Typer(help="Settings: show, path, set.", no_args_is_help=True, rich_markup_mode=None)
@@ -29,7 +28,7 @@ def show(as_json: JsonOption = False) -> None:
         safe = settings.ollama.model_copy(update={"host": without_password(settings.ollama.host)})
         settings = settings.model_copy(update={"ollama": safe})
     if settings.alerts.webhook is not None:
-        safe_alerts = settings.alerts.model_copy(update={"webhook": _site_of(settings.alerts.webhook)})
+        safe_alerts = settings.alerts.model_copy(update={"webhook": site_of(settings.alerts.webhook)})
         settings = settings.model_copy(update={"alerts": safe_alerts})
     if as_json:
         emit_json("settings", settings.model_dump())
@@ -60,17 +59,15 @@ def set_(
 
     file = Paths.find(demo=is_demo()).config_file
     set_value(file, key, value)
-    shown = _site_of(value) if key == "alerts.webhook" else without_password(value)
+    shown = site_of(value) if key == "alerts.webhook" else without_password(value)
     say(f"{key} = {shown} in {file}")
     variable = f"EMBEDCTL_{key.replace('.', '__').upper()}"
     if os.environ.get(variable):
         say(f"{variable} is set and stands over it")
 
 
-def _site_of(address: str) -> str:
-    """An address without its path: whoever knows a webhook's may post to it."""
-    return re.sub(r"^(https?://[^/?#]*).+", r"\1/…", without_password(address))
-
-
 def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        entries = ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items())
+        return f"{{ {entries} }}" if entries else "{}"
     return json.dumps(value, ensure_ascii=False)  # TOML writes texts and numbers as JSON does
