@@ -233,13 +233,25 @@ class ConsoleApp(App[None]):
 
     # Jobs
 
-    def start_job(self, start: Callable[[], JobHandle]) -> JobHandle | None:
-        """Start a job of the engine; an error is reported, and None returned."""
+    async def started(self, start: Callable[[], JobHandle]) -> JobHandle | None:
+        """Start a job on a thread: a service that the console is attached to may be slow to answer.
+
+        Not to be awaited by an action, which would keep the keys waiting. An error is reported, and None
+        returned.
+        """
         try:
-            return start()
+            return await run_in_thread(start)
         except EmbedctlError as error:
             self.report(error)
             return None
+
+    def start_job(self, start: Callable[[], JobHandle], *, then_show: str = "") -> None:
+        """Start a job, then show the screen of that name. Returns at once; an error is reported."""
+        self.run_worker(self._start_job(start, then_show), group="start")
+
+    async def _start_job(self, start: Callable[[], JobHandle], then_show: str) -> None:
+        if await self.started(start) is not None and then_show:
+            await self.action_show(then_show)
 
     def cancel_job(self, job: JobUpdate) -> None:
         """Ask a job to stop. Beside the event loop: a cancelled job may have a process to end."""
@@ -289,9 +301,8 @@ class ConsoleApp(App[None]):
         target = switch_target(self.state, self._focused_backend())
         self.push_screen(SwitchDialog(target, running))
 
-    async def action_benchmark(self) -> None:
-        if self.start_job(self.engine.benchmark) is not None:
-            await self.action_show("benchmarks")
+    def action_benchmark(self) -> None:
+        self.start_job(self.engine.benchmark, then_show="benchmarks")
 
     def action_cancel(self) -> None:
         assert self.state is not None

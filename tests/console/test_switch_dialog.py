@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from embedctl.errors import BackendUnavailableError
-from embedctl.records import BackendState, Failure, StepRecord
+import threading
+
+import pytest
+
+from embedctl.errors import BackendUnavailableError, UsageError
+from embedctl.records import BackendState, Failure, JobState, StepRecord
 from embedctl_console.screens.switch import SwitchDialog, switch_target
 from embedctl_console.state import ConsoleState
+from embedctl_console.tasks import run_in_thread
 from tests.support import canned
 from tests.support.console import press, running, screen_text, settle
-from tests.support.fake_engine import FakeEngine
+from tests.support.fake_engine import FakeEngine, FakeJob
 
 
 def engine_with_ollama_unloaded() -> FakeEngine:
@@ -128,3 +133,38 @@ async def test_a_plan_that_cannot_be_made_is_told() -> None:
         await press(pilot, "s")
         assert not isinstance(pilot.app.screen, SwitchDialog)
         assert next(iter(pilot.app._notifications)).title == "Nothing is there"
+
+
+async def test_a_service_that_is_slow_to_answer_keeps_no_key_waiting_and_starts_one_switch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = engine_with_ollama_unloaded()
+    asked, answer, switch = threading.Event(), threading.Event(), engine.switch
+
+    def slowly(target: str, *, keep_both: bool | None = None) -> FakeJob:
+        asked.set()
+        assert answer.wait(30)
+        return switch(target, keep_both=keep_both)
+
+    monkeypatch.setattr(engine, "switch", slowly)
+    async with running(engine) as pilot:
+        await press(pilot, "s")
+        await pilot.press("enter")
+        assert await run_in_thread(asked.wait, 30)
+        await pilot.press("enter", "k", "question_mark")
+        assert isinstance(pilot.app.screen, SwitchDialog)
+        answer.set()
+        await settle(pilot)
+        assert [call for call in engine.calls if call[0] == "switch"] == [("switch", "ollama", False)]
+        assert "x Cancel the switch" in screen_text(pilot)
+
+
+async def test_a_switch_that_is_refused_can_be_started_again() -> None:
+    engine = engine_with_ollama_unloaded()
+    engine.errors["switch"] = UsageError("Switch to ollama: not started")
+    async with running(engine) as pilot:
+        await press(pilot, "s", "enter")
+        assert next(iter(pilot.app._notifications)).title == "Switch to ollama: not started"
+        del engine.errors["switch"]
+        await press(pilot, "enter")
+        assert engine.job("switch").update.state is JobState.RUNNING

@@ -54,6 +54,8 @@ class SwitchDialog(ModalScreen[None]):
         """None until the user has chosen: as the settings say."""
         self._plan: SwitchPlan | None = None
         self._job: JobUpdate | None = running
+        self._starting = False
+        """Enter was pressed, and the engine has not answered yet."""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -129,10 +131,9 @@ class SwitchDialog(ModalScreen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         running = self._job is not None and self._job.state is JobState.RUNNING
         plan = self._plan
-        if action == "start":
-            return self._job is None and plan is not None and plan.obstacle is None
-        if action == "keep":
-            return self._job is None and plan is not None and plan.obstacle is None
+        if action in ("start", "keep"):
+            asked = self._job is not None or self._starting
+            return not asked and plan is not None and plan.obstacle is None
         if action == "cancel":
             return running
         if action == "close_ended":
@@ -140,11 +141,20 @@ class SwitchDialog(ModalScreen[None]):
         return True
 
     def action_start(self) -> None:
+        self._starting = True
+        self._show_keys()
+        self.run_worker(self._start(), group="start")
+
+    async def _start(self) -> None:
         console = console_of(self)
-        handle = console.start_job(lambda: console.engine.switch(self._target, keep_both=self._keep_both))
+        keep = self._keep_both
+        handle = await console.started(lambda: console.engine.switch(self._target, keep_both=keep))
+        self._starting = False
         if handle is not None:
             self._job = handle.update
             self._show_run(self._job)
+        else:
+            self._show_keys()
 
     def action_keep(self) -> None:
         self._keep_both = not self._keep_both
