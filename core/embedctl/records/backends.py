@@ -57,7 +57,7 @@ class Fingerprint:
     backend_version: str | None
     model: str
     revision: str | None
-    """The Hub's commit, or Ollama's manifest digest."""
+    """The Hub's commit, Ollama's manifest digest, or a hash over the content of a local folder."""
     dtype: str | None
     pooling: str | None
     normalized: bool

@@ -221,6 +221,45 @@ def test_the_fingerprint_names_the_commit_that_was_loaded_and_not_the_branch_tha
     assert digests[0] is not None and digests[0] == digests[1] != digests[2]
 
 
+def test_a_folder_of_the_users_has_its_content_for_a_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "WorkerClient", FakeWorker)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    weights = bytearray(5 * 2**20)
+    (folder / "config.json").write_text("{}")
+    (folder / "README.md").write_text("what it is")
+
+    def digest_of(where: Path) -> str:
+        backend = NativeBackend(
+            NativeSettings(), ModelSettings(repo=str(where)), folder=lambda: where, log_dir=tmp_path / "log"
+        )
+        backend.load(silent, CancelToken())
+        found = backend.fingerprint()
+        backend.close()
+        assert found.revision is not None
+        return found.revision
+
+    def saved() -> str:
+        (folder / "model.safetensors").write_bytes(weights)
+        return digest_of(folder)
+
+    first = saved()
+    (folder / "README.md").write_text("what it is, in other words")
+    assert saved() == first
+    weights[-1] = 1
+    last_byte = saved()
+    weights[-1] = 0
+    weights[2**20 : 2**20 + 2**16] = bytes([1]) * 2**16
+    assert len({first, last_byte, saved()}) == 3
+    folder = folder.rename(tmp_path / "elsewhere")
+    weights = bytearray(5 * 2**20)
+    assert saved() == first, "it is the same model wherever it lies"
+    (folder / "config.json").write_text('{"pooling": "mean"}')
+    assert saved() != first
+
+
 def test_refresh_asks_the_worker_what_it_holds(stage: Stage) -> None:
     stage.load()
     assert stage.backend.refresh().claimed_bytes == 3_000

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from embedctl.backends.base import EmbedRequest
+from embedctl.backends.native.content import content_hash
 from embedctl.backends.native.memory import Expected, expected_memory, nvidia_driver_present
 from embedctl.backends.native.restarts import After, Restarts, start_timer
-from embedctl.backends.native.status import NAME, Known, fingerprint_of, pids_of, status_of
+from embedctl.backends.native.status import NAME, Known, fingerprint_of, is_local, pids_of, status_of
 from embedctl.errors import (
     BackendError,
     BackendNotLoadedError,
@@ -297,6 +298,7 @@ class NativeBackend:
         return LoadReport(NAME, time.perf_counter() - started, ready.canary, ready.notes)
 
     def _serve(self, client: WorkerClient, ready: WorkerReady, folder: Path) -> None:
+        content = content_hash(folder) if is_local(self._model) else None
         with self._lock:
             if not client.alive:  # its end was not an accident of a serving worker: `_worker_ended` left it
                 raise WorkerCrashedError(
@@ -307,6 +309,7 @@ class NativeBackend:
                 BackendState.READY,
                 ready=ready,
                 folder=folder,
+                content=content,
                 ready_since=self._clock(),
                 memory=ready.memory,
             )
@@ -315,7 +318,7 @@ class NativeBackend:
     def _let_go(self) -> None:
         with self._lock:
             self._client = None
-            self._known = replace(self._known, ready=None, folder=None, ready_since=None, memory=None)
+            self._known = Known(self._known.state, self._known.detail, self._known.remedy)
 
     # The worker's end, and its restart
 

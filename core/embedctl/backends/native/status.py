@@ -27,6 +27,8 @@ class Known:
     ready: WorkerReady | None = None
     folder: Path | None = None
     """What the worker has loaded."""
+    content: str | None = None
+    """Hash over that folder, if it is one of the user's."""
     ready_since: float | None = None
     memory: WorkerMemory | None = None
 
@@ -47,7 +49,7 @@ def status_of(known: Known, model: ModelSettings, pids: frozenset[int]) -> Backe
         detail=known.detail,
         remedy=known.remedy,
         model=model.repo,
-        revision=_revision(model, known.folder),
+        revision=_revision(model, known),
         version=_version(ready),
         device=_device(ready),
         dtype=ready.dtype if ready else None,
@@ -69,7 +71,7 @@ def fingerprint_of(known: Known, model: ModelSettings, settings: NativeSettings)
         backend=NAME,
         backend_version=_version(ready),
         model=model.repo,
-        revision=_revision(model, known.folder),
+        revision=_revision(model, known),
         dtype=ready.dtype if ready else None,
         pooling=ready.pooling if ready else None,
         normalized=True,
@@ -106,12 +108,17 @@ def _version(ready: WorkerReady | None) -> str | None:
     return f"sentence-transformers {ready.versions['sentence-transformers']}, torch {ready.versions['torch']}"
 
 
-def _revision(model: ModelSettings, loaded: Path | None) -> str | None:
+def is_local(model: ModelSettings) -> bool:
+    """Whether the model is a folder of the user's."""
+    return Path(model.repo).expanduser().is_dir()
+
+
+def _revision(model: ModelSettings, known: Known) -> str | None:
     """The commit: of the folder that was loaded, which bears its name, else of a setting that is one.
 
-    A branch is none: what it stands for changes. A folder of the user's has no revision at all.
+    A branch is none: what it stands for changes. A folder of the user's has a hash over its content instead.
     """
-    if Path(model.repo).expanduser().is_dir():
-        return None
-    name = model.revision if loaded is None else loaded.name
+    if is_local(model):
+        return known.content
+    name = model.revision if known.folder is None else known.folder.name
     return name if _COMMIT.fullmatch(name) else None
