@@ -205,3 +205,9 @@ def test_the_pinned_snippet_says_so_when_another_backend_answers(
     exec(compile(code.replace('model="bge-m3"', 'model="ollama:bge-m3"'), "pinned", "exec"), scope)
     assert "vectors" not in scope
     assert "must not be mixed in one index" in capsys.readouterr().out
+
+
+def test_the_readme_shows_these_snippets_word_for_word() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    missing = [file.name for file in sorted(SNIPPETS.iterdir()) if file.read_text().rstrip() not in readme]
+    assert missing == []
