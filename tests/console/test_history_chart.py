@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from embedctl.series import Series
 from embedctl_console.widgets.chart import ChartSeries, Mark, TimeSeriesChart
-from embedctl_console.widgets.chart.plot import GUTTER
+from embedctl_console.widgets.chart.scene import GUTTER
 
 NOW = 1_772_625_600.0
 SPAN = 300.0
@@ -56,6 +56,9 @@ class ChartApp(App[None]):
         )
 
     def on_time_series_chart_window_changed(self, message: TimeSeriesChart.WindowChanged) -> None:
+        self.said.append(message)
+
+    def on_time_series_chart_span_dragged(self, message: TimeSeriesChart.SpanDragged) -> None:
         self.said.append(message)
 
     def on_time_series_chart_cursor_moved(self, message: TimeSeriesChart.CursorMoved) -> None:
@@ -238,6 +241,41 @@ async def test_the_wheel_zooms_at_the_mouse(
     since, until = app.chart.window
     assert until - since == pytest.approx(SPAN / factor)
     assert (at - since) / (until - since) == pytest.approx((at - before[0]) / SPAN, abs=1e-6)
+
+
+async def test_a_series_is_hidden_and_shown_by_keys_and_by_mouse(pilot: Pilot[None]) -> None:
+    app = app_of(pilot)
+
+    def visible() -> list[bool]:
+        return [one.visible for one in app.chart._scene().series]
+
+    await pilot.press("space")
+    assert visible() == [True], "none is chosen yet"
+    await pilot.press("down", "space")
+    assert visible() == [False]
+    assert "●" not in app.text.splitlines()[1]
+    app.feed()
+    assert visible() == [False], "new data does not bring it back"
+    assert "space shows it" in " ".join(app.text.split())
+    await pilot.click(TimeSeriesChart, offset=(4, 1))
+    assert visible() == [True]
+    assert ">native" in app.text
+    await pilot.press("escape")
+    assert ">native" not in app.text
+    assert app.chart.cursor is None and app.said == []
+
+
+async def test_a_drag_with_shift_draws_a_span(pilot: Pilot[None]) -> None:
+    app = app_of(pilot)
+    before = app.chart.window
+    await pilot.mouse_down(TimeSeriesChart, offset=(GUTTER + 40, 6), shift=True)
+    await pilot.hover(TimeSeriesChart, offset=(GUTTER + 20, 6))
+    assert "━━━━━" in app.text
+    await pilot.mouse_up(TimeSeriesChart, offset=(GUTTER + 20, 6))
+    said = app.said[-1]
+    assert isinstance(said, TimeSeriesChart.SpanDragged)
+    assert said.until - said.since == pytest.approx(20 * SPAN / (app.chart.size.width - GUTTER))
+    assert app.chart.window == before, "the window stays"
 
 
 async def test_moving_the_cursor_repaints_little(pilot: Pilot[None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,12 +52,13 @@ def room(machine: Machine | None, sample: Sample | None, floor_gib: float | None
         total=int(total) if total is not None else None,
         available=int(available) if available is not None else None,
         used_by_gpu=int(used) if used is not None else None,
-        floor=_floor(total, floor_gib),
+        floor=memory_floor(total, floor_gib),
         source=source,
     )
 
 
-def _floor(total: float | None, floor_gib: float | None) -> int:
+def memory_floor(total: float | None, floor_gib: float | None) -> int:
+    """Bytes that a load must leave available: the setting, else an eighth of the pool, at most 8 GiB."""
     if floor_gib is not None:
         return int(floor_gib * GIB)
     return min(8 * GIB, int(total / 8)) if total is not None else GIB

@@ -11,7 +11,8 @@ import pytest
 from embedctl.series import Series
 from embedctl_console.widgets.chart.canvas import Canvas, Role
 from embedctl_console.widgets.chart.marks import Mark
-from embedctl_console.widgets.chart.plot import ChartSeries, Scene, draw, plot_area
+from embedctl_console.widgets.chart.plot import draw, plot_area
+from embedctl_console.widgets.chart.scene import ChartSeries, Scene, Span, Threshold
 from embedctl_console.widgets.chart.viewport import Viewport
 
 NOW = 1_772_625_600.0
@@ -113,9 +114,9 @@ Latency                                               ● LIVE
 ● native 60.0 ms   ■ ollama 40.0 ms
   100 ms ┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈⢀⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
          │                        ⢸⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
-         │⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀       ⣀⣸⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
+         │⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀       ⣀⢸⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
    50 ms ┤⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿┈┈┈┈┈┈┈⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
-         │⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿       ⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
+         │⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿       ⣿⡇⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
          │⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣤⣤⣤⣤⣤⣤⣤⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
     0 ms ┤⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
          └──────────┴─────────────S─────┴───────────────────
@@ -130,7 +131,7 @@ def test_a_logarithmic_frame() -> None:
         == """
 Latency                                               ● LIVE
 ● native 60.0 ms   ■ ollama 40.0 ms
-  100 ms ┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈╎┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈
+  100 ms ┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈╎ollama → native┈┈┈┈┈┈┈┈┈┈
          │                        ⢀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀●
    50 ms ┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈⢸┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈
          │⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉       ⠉⡝⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉■
@@ -234,6 +235,128 @@ def test_wide_and_invisible_characters_do_not_shift_the_frame() -> None:
     first = draw(scene(title="埋め込み\tx"), 60, 12).text().splitlines()[0]
     assert first.startswith("?????x")
     assert len(first) == 60
+
+
+def pool(native: np.ndarray, other: np.ndarray) -> list[ChartSeries]:
+    """A pool of 100 ms, of all units: what two use, and the rest."""
+    free = 100.0 - native - other
+    layers = (("n", native, "solid"), ("o", other, "solid"), ("f", free, "sparse"))
+    return [ChartSeries(key, key, series(v), stacked=True, texture=t) for key, v, t in layers]  # type: ignore[arg-type]
+
+
+def test_a_pool_shows_gaps_and_what_is_free_as_a_pattern() -> None:
+    native, other = np.full(61, 25.0), np.full(61, 50.0)
+    native[30:40] = other[30:40] = np.nan
+    shown = scene(series=pool(native, other), marks=[], ceiling=100.0)
+    assert (
+        show(draw(shown, 60, 12))
+        == """
+Latency                                               ● LIVE
+● n 25.0 ms   ■ o 50.0 ms   ▲ f 25.0 ms
+  100 ms ┤⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁┈┈┈┈┈┈┈┈⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄
+         │⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁        ⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄⠁⠄
+         │⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⡇        ⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
+         │⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⡇        ⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
+   50 ms ┤⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⡇┈┈┈┈┈┈┈┈⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
+         │⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⡇        ⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
+         │⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⡇        ⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
+    0 ms ┤⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⡇┈┈┈┈┈┈┈┈⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿⣿
+         └──────────┴───────────────────┴───────────────────
+Mar 04            11:56               11:58
+"""
+    )
+
+
+def test_an_events_label_hides_no_series_but_what_is_free() -> None:
+    native, other = np.full(61, 25.0), np.full(61, 50.0)
+    free = scene(series=pool(native, other), ceiling=100.0)
+    assert "ollama → native" in draw(free, 60, 12).text().splitlines()[2]
+    full = scene(series=pool(native, np.full(61, 75.0)), ceiling=100.0)
+    assert "ollama" not in draw(full, 60, 12).text()
+    low = draw(free, 60, 11).text()
+    assert "ollama" not in low, "a low plot keeps its room for the series"
+
+
+def test_labels_of_close_events_do_not_run_into_each_other() -> None:
+    marks = [
+        Mark(NOW - 290, "load", "native is ready"),
+        Mark(NOW - 230, "run", "quick"),
+        Mark(NOW - 200, "stop", "x"),
+    ]
+    level = ChartSeries("a", "a", series(np.full(61, 20.0)))
+    line = draw(scene(marks=marks, series=[level], ceiling=100.0), 60, 14).text().splitlines()[2]
+    assert "╎native …┈╎" in line
+    assert "quick" not in line, "too little room for it"
+    assert "╎x┈┈┈" in line
+
+
+def test_the_cursor_is_seen_over_areas() -> None:
+    shown = scene(series=pool(np.full(61, 25.0), np.full(61, 50.0)), ceiling=100.0, cursor=NOW - 60)
+    assert roles_of(draw(shown, 60, 14), Role.CURSOR) >= 10
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_spike_of_an_area_is_averaged_away(seed: int) -> None:
+    """One entry among thousands is higher; its column is inked in its colour up to the spike's height."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(2_000, 20_000))
+    at = NOW - count + np.arange(float(count))
+    spike = int(rng.integers(1, count - 1))
+    native, other = np.full(count, 10.0), np.full(count, 20.0)
+    native[spike] = 10.0 + float(rng.uniform(20, 60))
+    layers = [
+        ChartSeries(key, key, Series(key, at, values, values, values, 3.0), stacked=True)
+        for key, values in (("n", native), ("o", other))
+    ]
+    layers = layers if seed % 2 else layers[::-1]
+    charset = ("braille", "block", "ascii")[seed % 3]
+    width, height = int(rng.integers(40, 200)), int(rng.integers(10, 50))
+    shown = scene(
+        series=layers,
+        marks=[],
+        viewport=Viewport(NOW - count, NOW),
+        ceiling=100.0,
+        charset=charset,
+        unit="percent",
+    )
+    canvas, area = draw(shown, width, height), plot_area(shown, width, height)
+    assert area is not None
+    column = area.column(float(at[spike]), shown.viewport)
+    assert column is not None
+    index = 0 if seed % 2 else 1
+    height_of_spike = float(native[spike]) + (0.0 if seed % 2 else 20.0)
+    row = area.y + (area.height - 1) * (1 - height_of_spike / 100.0)
+    owners = canvas.roles[area.y : area.y + area.height, column]
+    owned = np.flatnonzero(owners == Role.SERIES + index) + area.y
+    assert len(owned) and owned[0] <= row + 1.5
+
+
+def test_a_line_over_areas_keeps_its_colour() -> None:
+    line = ChartSeries("t", "in use", series(np.full(61, 75.0)))
+    canvas = draw(scene(series=[*pool(np.full(61, 25.0), np.full(61, 50.0)), line], ceiling=100.0), 60, 14)
+    assert roles_of(canvas, Role.SERIES + 3) >= 49
+
+
+def test_a_threshold_is_a_line_with_a_label_and_within_the_scale() -> None:
+    shown = scene(thresholds=[Threshold(95.0, "floor")])
+    text = draw(shown, 60, 12).text()
+    (line,) = [line for line in text.splitlines() if "floor" in line]
+    assert line.count("╌") > 30
+    assert "100 ms" in text, "the scale reaches up to it"
+    assert "floor" not in draw(scene(), 60, 12).text()
+
+
+def test_a_span_is_marked_on_the_axis_and_by_its_name() -> None:
+    spans = [Span("A", NOW - 250, NOW - 200), Span("B", NOW - 100, None), Span("C", NOW - 900, NOW - 800)]
+    canvas = draw(scene(spans=spans, marks=[]), 60, 12)
+    lines = canvas.text().splitlines()
+    assert 8 <= lines[-2].count("━") <= 11, "50 of 300 seconds, and one column for what is still open"
+    assert "A" in lines[2] and "B" in lines[2] and "C" not in lines[2]
+
+
+def test_when_every_series_is_hidden_it_says_how_to_show_one() -> None:
+    hidden = scene(series=[replace(one, visible=False) for one in scene().series])
+    assert "space shows it" in " ".join(draw(hidden, 60, 12).text().split())
 
 
 @pytest.mark.parametrize("width", [0, 1, 10, 17, 18, 30, 300])

@@ -28,6 +28,7 @@ class Role(IntEnum):
     ALARM = 7
     LIVE = 8
     PAUSED = 9
+    SPAN = 10
     SERIES = 100
 
 

@@ -61,6 +61,24 @@ CHART_BINDINGS: Final = (
     Binding("equals_sign", "reset", "Reset", id="chart.reset", tooltip="back to the whole range, live"),
     Binding("f", "freeze", "Freeze", id="chart.freeze", tooltip="stand still, or follow the clock again"),
     Binding(
+        "up",
+        "choose(-1)",
+        "Series",
+        key_display="↑ ↓",
+        show=False,
+        id="chart.series-before",
+        tooltip="choose a series in the legend (escape: none)",
+    ),
+    Binding("down", "choose(1)", show=False, id="chart.series-after"),
+    Binding(
+        "space",
+        "toggle_series",
+        "Hide, show",
+        show=False,
+        id="chart.toggle",
+        tooltip="hide or show the series chosen in the legend, as a click on it does",
+    ),
+    Binding(
         "y", "log", "Log", show=False, id="chart.log", tooltip="show values on a logarithmic scale or not"
     ),
 )

@@ -102,6 +102,21 @@ def fill(low: Floats, high: Floats, bottom: float, top: float, rows: int) -> Dot
     return (row >= first) & (row < np.where(low <= bottom, rows, last)) & there & (high > low)
 
 
+def textured(dots: Dots, texture: str) -> Dots:
+    """An area thinned out: every second dot of `dense`, one in eight of `sparse`, all of any other.
+
+    The pattern stands still while areas move, so that only their borders are drawn anew.
+    """
+    if texture == "dense":
+        step: Dots = np.indices(dots.shape).sum(axis=0) % 2 == 0
+        return dots & step
+    if texture == "sparse":
+        thin: Dots = np.zeros_like(dots)
+        thin[::4, ::4] = thin[2::4, 2::4] = True
+        return dots & thin
+    return dots
+
+
 def merge(layers: Sequence[Dots], charset: Charset, signs: str = "*", *, turns: bool = True) -> Picture:
     """All series in one picture; each layer's shape is a multiple of the charset's cell.
 

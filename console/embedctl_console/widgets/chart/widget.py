@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import ClassVar
 
@@ -23,9 +23,11 @@ from embedctl.metrics import Unit
 from embedctl.series import reading_at
 from embedctl_console.widgets.chart.canvas import Canvas, Role
 from embedctl_console.widgets.chart.keys import CHART_BINDINGS
+from embedctl_console.widgets.chart.legend import legend_key_at
 from embedctl_console.widgets.chart.marks import Mark
 from embedctl_console.widgets.chart.palette import series_colors
-from embedctl_console.widgets.chart.plot import GUTTER, ChartSeries, PlotArea, Scene, draw, plot_area
+from embedctl_console.widgets.chart.plot import draw, plot_area
+from embedctl_console.widgets.chart.scene import GUTTER, ChartSeries, PlotArea, Scene, Span, Threshold
 from embedctl_console.widgets.chart.viewport import Viewport
 
 _ZOOM = 1.5
@@ -54,6 +56,7 @@ class TimeSeriesChart(Widget, can_focus=True):
         & > .chart--alarm { color: $text-error; text-style: bold; }
         & > .chart--live { color: $text-success; text-style: bold; }
         & > .chart--paused { color: $text-warning; text-style: bold; }
+        & > .chart--span { color: $text-accent; text-style: bold; }
         &:focus > .chart--title { color: $text-primary; text-style: bold; }
     }
     """
@@ -81,6 +84,18 @@ class TimeSeriesChart(Widget, can_focus=True):
 
         chart: TimeSeriesChart
         at: float | None
+
+        @property
+        def control(self) -> TimeSeriesChart:
+            return self.chart
+
+    @dataclass
+    class SpanDragged(Message):
+        """The user drew a span with the mouse while shift was down."""
+
+        chart: TimeSeriesChart
+        since: float
+        until: float
 
         @property
         def control(self) -> TimeSeriesChart:
@@ -127,6 +142,7 @@ class TimeSeriesChart(Widget, can_focus=True):
         self.empty = empty
         self.live = True
         """Whether the window follows the clock."""
+        self.thresholds: tuple[Threshold, ...] = ()
         self._clock = clock
         self._tz = tz
         self._series: tuple[ChartSeries, ...] = ()
@@ -136,6 +152,13 @@ class TimeSeriesChart(Widget, can_focus=True):
         self._hover: float | None = None
         self._grip: tuple[int, Viewport] | None = None
         """While the mouse button is down: where it was pressed, and the window at that moment."""
+        self._span_from: float | None = None
+        """While a span is being drawn: where it began."""
+        self._spans: tuple[Span, ...] = ()
+        self._shown_keys: dict[str, bool] = {}
+        """What the user has hidden or shown, in place of what the owner says."""
+        self._chosen: str | None = None
+        """Key of the series that the legend's cursor is on."""
         self._canvas: Canvas | None = None
         self._strips: dict[int, Strip] = {}
         self._styles_by_role: dict[int, Style] = {}
@@ -190,6 +213,12 @@ class TimeSeriesChart(Widget, can_focus=True):
         self.live = live
         self.redraw()
 
+    def mark_spans(self, spans: Sequence[Span]) -> None:
+        """Show these stretches of time as marked."""
+        if tuple(spans) != self._spans:
+            self._spans = tuple(spans)
+            self.redraw()
+
     def redraw(self) -> None:
         """Draw the frame anew and have Textual repaint the cells that changed, no others."""
         width, height = self.size
@@ -218,7 +247,7 @@ class TimeSeriesChart(Widget, can_focus=True):
     def _scene(self) -> Scene:
         return Scene(
             unit=self.unit,
-            series=self._series,
+            series=self._visible_series(),
             marks=self._marks,
             viewport=self._shown_viewport(),
             title=self.title,
@@ -230,6 +259,15 @@ class TimeSeriesChart(Widget, can_focus=True):
             ceiling=self.ceiling,
             time_labels=self.time_labels,
             empty=self.empty,
+            thresholds=self.thresholds,
+            spans=self._spans,
+            chosen=self._chosen if self.has_focus else None,
+        )
+
+    def _visible_series(self) -> tuple[ChartSeries, ...]:
+        chosen = self._shown_keys
+        return tuple(
+            replace(one, visible=chosen[one.key]) if one.key in chosen else one for one in self._series
         )
 
     def _area(self) -> PlotArea | None:
@@ -282,6 +320,32 @@ class TimeSeriesChart(Widget, can_focus=True):
     def on_resize(self) -> None:
         self.redraw()
 
+    def on_blur(self) -> None:
+        if self._chosen is not None:
+            self._chosen = None
+            self.redraw()
+
+    # Legend
+
+    def action_choose(self, direction: int) -> None:
+        keys = [one.key for one in self._series]
+        if not keys:
+            raise SkipAction
+        before = keys.index(self._chosen) if self._chosen in keys else (-1 if direction > 0 else 0)
+        self._chosen = keys[(before + direction) % len(keys)]
+        self.redraw()
+
+    def action_toggle_series(self) -> None:
+        if self._chosen is None:
+            raise SkipAction
+        self._toggle(self._chosen)
+
+    def _toggle(self, key: str) -> None:
+        for one in self._visible_series():
+            if one.key == key:
+                self._shown_keys[key] = not one.visible
+        self.redraw()
+
     # Cursor
 
     def _set_cursor(self, at: float | None) -> None:
@@ -295,7 +359,7 @@ class TimeSeriesChart(Widget, can_focus=True):
         viewport = self._shown_viewport()
         at = area.time_at(x, viewport)
         half = viewport.span / area.width / 2
-        for chart in self._series:
+        for chart in self._visible_series():
             reading = reading_at(chart.series, at, half) if chart.visible else None
             if reading is not None and viewport.holds(reading.at):
                 return reading.at
@@ -322,6 +386,10 @@ class TimeSeriesChart(Widget, can_focus=True):
             self._set_cursor(self._snapped(area.x + (area.width - 1) * end, area))
 
     def action_drop_cursor(self) -> None:
+        if self._chosen is not None:
+            self._chosen = None
+            self.redraw()
+            return
         if self.cursor is None:
             raise SkipAction  # the key belongs to the screen then
         self._set_cursor(None)
@@ -370,6 +438,9 @@ class TimeSeriesChart(Widget, can_focus=True):
         return offset.x, area
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._span_from is not None:
+            self.mark_spans([Span("", *self._span_to(event.x))])
+            return
         if self._grip is not None:
             start, viewport = self._grip
             area = self._area()
@@ -383,6 +454,14 @@ class TimeSeriesChart(Widget, can_focus=True):
             self.redraw()
             self.post_message(self.CursorMoved(self, self.cursor))
 
+    def _span_to(self, x: int) -> tuple[float, float]:
+        """From where the drag began to column `x`, the earlier moment first."""
+        area, begin = self._area(), self._span_from or 0.0
+        if area is None:
+            return begin, begin
+        at = area.time_at(min(max(x, area.x), area.x + area.width - 1), self._shown_viewport())
+        return min(begin, at), max(begin, at)
+
     def on_leave(self) -> None:
         if self._hover is not None:
             self._hover = None
@@ -390,18 +469,37 @@ class TimeSeriesChart(Widget, can_focus=True):
             self.post_message(self.CursorMoved(self, self._cursor))
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        if event.button == 1 and self._column_under(event):
+        under = self._column_under(event)
+        if event.button != 1 or under is None:
+            return
+        if event.shift:
+            x, area = under
+            self._span_from = area.time_at(x, self._shown_viewport())
+        else:
             self._grip = (event.x, self._viewport)
-            self.capture_mouse()
+        self.capture_mouse()
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
         grip, self._grip = self._grip, None
-        if grip is None:
+        begin = self._span_from
+        if begin is not None:
+            since, until = self._span_to(event.x)
+            self._span_from = None
+            self.release_mouse()
+            self.post_message(self.SpanDragged(self, since, until))
+        elif grip is not None:
+            self.release_mouse()
+            under = self._column_under(event)
+            if event.x == grip[0] and under:
+                self._set_cursor(self._snapped(*under))
+
+    def on_click(self, event: events.Click) -> None:
+        offset, area = event.get_content_offset(self), self._area()
+        if offset is None or area is None:
             return
-        self.release_mouse()
-        under = self._column_under(event)
-        if event.x == grip[0] and under:
-            self._set_cursor(self._snapped(*under))
+        key = legend_key_at(self._scene(), offset.x, offset.y, self.size.width, area)
+        if key is not None:
+            self._toggle(key)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         self._wheel(event, 1)
