@@ -149,6 +149,8 @@ def test_during_a_shared_trial_a_demand_chooses_the_backend(made: Served) -> Non
         assert {answer.headers[BACKEND] for answer in answers} == {name}
     both = {made.embed("a").headers[BACKEND] for _ in range(20)}
     assert both == {"native", "ollama"}
+    refused = [made.embed("a", headers={FINGERPRINT: "0" * 12}) for _ in range(10)]
+    assert {(answer.status_code, answer.headers[BACKEND]) for answer in refused} == {(409, "native")}
 
 
 # Metrics ---

@@ -112,12 +112,15 @@ class Embedder:
             return ask()
 
     def _backend_for(self, backend: BackendName | None, demanded: str | None) -> BackendName | None:
-        """While a trial shares requests between two backends, a demanded fingerprint names the one."""
+        """While a trial shares requests between two backends, a demanded fingerprint names the one.
+
+        Where it is neither's, the active one answers: its fingerprint may only be unknown until it is loaded.
+        """
         trial = self._engine.trial() if demanded is not None and backend is None else None
         if trial is None or not trial.trial.share:
             return backend
-        both = (trial.active, trial.trial.candidate)
-        return next((name for name in both if self._engine.fingerprint(name).digest == demanded), None)
+        candidate = trial.trial.candidate
+        return candidate if self._engine.fingerprint(candidate).digest == demanded else trial.active
 
 
 def demanded_fingerprint(request: Request) -> str | None:
