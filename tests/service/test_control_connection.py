@@ -347,6 +347,18 @@ def test_a_call_under_way_tells_the_loss(home: Path, monkeypatch: pytest.MonkeyP
         assert remote.status().active == "native"  # as last known
 
 
+def test_a_request_with_a_deadline_ends_although_the_service_hangs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, leave = FakeEngine(), threading.Event()
+    monkeypatch.setattr(fake, "embed", lambda *_, **__: leave.wait(10.0))
+    with served(fake, home), client(home) as remote:
+        monkeypatch.setattr("embedctl.control.client._QUICK_S", 0.01)
+        with pytest.raises(ConnectionLostError, match="was lost"):
+            remote.embed(["x"], timeout=0.01)
+        leave.set()
+
+
 def test_a_job_that_went_on_meanwhile_is_found_again(home: Path) -> None:
     fake, heard = FakeEngine(), Heard()
     with served(fake, home) as server, client(home) as remote:

@@ -151,7 +151,11 @@ class RemoteEngine:
         options: dict[str, object] = {
             "backend": backend, "batch_size": batch_size, "normalize": normalize, "timeout": timeout
         }  # fmt: skip
-        result: EmbedResult = self._patient_link().call("embed", (list(texts),), options, cancel=cancel)
+        # Beyond the caller's own time only where the service hangs: it keeps that time by itself.
+        patience = None if timeout is None else timeout + _QUICK_S
+        result: EmbedResult = self._patient_link().call(
+            "embed", (list(texts),), options, timeout=patience, cancel=cancel
+        )
         return result
 
     def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
