@@ -47,7 +47,9 @@ ASKED: dict[str, Callable[[Any], object]] = {
     "history": lambda e: e.history(NOW - 600, NOW, metrics=["gpu_power", "ollama_p95"], points=50),
     "recorded_span": lambda e: e.recorded_span(),
     "events": lambda e: e.events(NOW - 2_000, kinds=["load", "error"], limit=3),
+    "annotate": lambda e: e.annotate(NOW - 60, "new driver"),
     "add_run": lambda e: e.add_run(canned.run(9)),
+    "claims": lambda e: e.claims(),
     "check_changes": lambda e: e.check_changes(),
     "studies": lambda e: e.studies("check", limit=5),
     "study": lambda e: e.study(4),
@@ -65,6 +67,8 @@ STARTED: dict[str, Callable[[Any], Any]] = {
     "resume_benchmark": lambda e: e.resume_benchmark(3),
     "tune": lambda e: e.tune(),
     "check": lambda e: e.check(backends=["native"], texts=["a", "b"], texts_name="mine"),
+    "quality": lambda e: e.quality(vary="dtype=float32,float16", sets=["xquad-en"], queries=50),
+    "coexist": lambda e: e.coexist(backends=["native"], model="llama3.2:1b", rounds=2),
     "benchmark": lambda e: e.benchmark(backends=("native",), preset="quick", title="ü"),
 }
 APART = {"export_csv"}

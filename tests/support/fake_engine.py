@@ -36,6 +36,7 @@ from embedctl.records import (
     BackendHealth,
     BackendState,
     BackendStatus,
+    ClaimsReport,
     Condition,
     EmbedResult,
     Event,
@@ -66,6 +67,7 @@ from embedctl.series import History
 from embedctl.settings import Settings
 from tests.support import canned
 from tests.support.canned import NOW
+from tests.support.canned_studies import coexist_study, quality_study
 
 _UNITS = {"download": "bytes", "verify": "bytes", "pull": "bytes", "benchmark": "requests"}
 
@@ -472,12 +474,50 @@ class FakeEngine:
     ) -> FakeJob:
         self._called("check", tuple(backends) if backends else None, len(texts) if texts else None)
 
-        def done() -> object:
-            study_id = max(self.stored_studies, default=0) + 1
-            self.stored_studies[study_id] = canned.check_study(study_id, at=self.now)
-            return self.stored_studies[study_id]
+        return self._start("check", "Check native and ollama", lambda: self._studied(canned.check_study))
 
-        return self._start("check", "Check native and ollama", done)
+    def quality(
+        self,
+        *,
+        backends: Sequence[str] | None = None,
+        vary: str = "",
+        sets: Sequence[str] = ("xquad",),
+        split: str = "test",
+        queries: int | None = None,
+        documents: int | None = None,
+        threshold: float = 0.01,
+    ) -> FakeJob:
+        asked = tuple(backends) if backends else None
+        self._called("quality", asked, vary, tuple(sets), split, queries, documents, threshold)
+        return self._start("quality", "Measure retrieval quality", lambda: self._studied(quality_study))
+
+    def coexist(
+        self,
+        *,
+        backends: Sequence[str] | None = None,
+        model: str | None = None,
+        rounds: int = 6,
+        block_seconds: float = 10.0,
+        least_kept: float = 0.8,
+        most_slower: float = 2.0,
+    ) -> FakeJob:
+        asked = tuple(backends) if backends else None
+        self._called("coexist", asked, model, rounds, block_seconds, least_kept, most_slower)
+        return self._start("coexist", "Embed beside a language model", lambda: self._studied(coexist_study))
+
+    def claims(self) -> ClaimsReport:
+        self._called("claims")
+        from embedctl.lab.claims import claims
+
+        return claims(
+            list(self.stored_runs.values()), list(self.stored_studies.values()), at=self.now,
+            simulated=self.demo,
+        )  # fmt: skip
+
+    def _studied(self, make: Callable[..., Study]) -> Study:
+        study_id = max(self.stored_studies, default=0) + 1
+        self.stored_studies[study_id] = make(study_id, at=self.now)
+        return self.stored_studies[study_id]
 
     def check_changes(self) -> tuple[str, ...] | None:
         self._called("check_changes")
@@ -522,6 +562,14 @@ class FakeEngine:
             and (kinds is None or event.kind in kinds)
         ]
         return tuple(chosen[:limit])
+
+    def annotate(self, at: float, text: str) -> Event:
+        self._called("annotate", at, text)
+        event = Event(at, "note", text, id=max((e.id or 0 for e in self.stored_events), default=0) + 1)
+        self.stored_events.append(event)
+        self.stored_events.sort(key=lambda event: -event.at)
+        self.publish(EventRecorded(event))
+        return event
 
     def export_csv(
         self, target: Path, since: float, until: float, *, metrics: Sequence[str] | None = None

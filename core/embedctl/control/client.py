@@ -32,6 +32,7 @@ from embedctl.progress import CancelToken
 from embedctl.records import (
     BackendName,
     BackendStatus,
+    ClaimsReport,
     EmbedResult,
     Event,
     Finding,
@@ -245,6 +246,40 @@ class RemoteEngine:
     ) -> JobHandle:
         return self._start(EngineFacade.check, backends=backends, texts=texts, texts_name=texts_name)
 
+    def quality(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        vary: str = "",
+        sets: Sequence[str] = ("xquad",),
+        split: str = "test",
+        queries: int | None = None,
+        documents: int | None = None,
+        threshold: float = 0.01,
+    ) -> JobHandle:
+        return self._start(
+            EngineFacade.quality, backends=backends, vary=vary, sets=sets, split=split, queries=queries,
+            documents=documents, threshold=threshold,
+        )  # fmt: skip
+
+    def coexist(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        model: str | None = None,
+        rounds: int = 6,
+        block_seconds: float = 10.0,
+        least_kept: float = 0.8,
+        most_slower: float = 2.0,
+    ) -> JobHandle:
+        return self._start(
+            EngineFacade.coexist, backends=backends, model=model, rounds=rounds, block_seconds=block_seconds,
+            least_kept=least_kept, most_slower=most_slower,
+        )  # fmt: skip
+
+    def claims(self) -> ClaimsReport:
+        return self._ask(EngineFacade.claims)
+
     def check_changes(self) -> tuple[str, ...] | None:
         return self._ask(EngineFacade.check_changes)
 
@@ -273,6 +308,9 @@ class RemoteEngine:
         limit: int = 200,
     ) -> tuple[Event, ...]:
         return self._ask(EngineFacade.events, since, until, kinds=kinds, limit=limit)
+
+    def annotate(self, at: float, text: str) -> Event:
+        return self._ask(EngineFacade.annotate, at, text)
 
     def export_csv(
         self, target: Path, since: float, until: float, *, metrics: Sequence[str] | None = None
@@ -377,7 +415,7 @@ class RemoteEngine:
         self._lose_jobs(f"{where} was started anew", but=self._instance)
         with self._changed:
             self._link = link
-            self._connection = ConnectionChanged(True, where)
+            self._connection = ConnectionChanged(True, where, place=self._place)
             self._changed.notify_all()
         if link.ended:  # before it was ours to lose
             self._lost(link)
@@ -397,6 +435,7 @@ class RemoteEngine:
                 self._connection.where,
                 "it ended, or the way to it broke",
                 "it is connected anew by itself once it is back; `embedctl service status` tells more",
+                self._place,
             )
         self._bus.publish(self._connection)
         threading.Thread(target=self._return, name="control-return", daemon=True).start()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from embedctl.engine.answering import Answering, Wanted
 from embedctl.engine.backend_work import BackendWork
 from embedctl.engine.jobs import Job, JobRunner
+from embedctl.engine.journal import this_process
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample, Room, room
 from embedctl.engine.model_work import ModelWork
@@ -31,6 +32,7 @@ from embedctl.progress import CancelToken
 from embedctl.records import (
     BackendName,
     BackendStatus,
+    ClaimsReport,
     EmbedResult,
     Event,
     Finding,
@@ -135,7 +137,8 @@ class Engine:
         )  # fmt: skip
         self._studies = Studies(
             parts, self._lifecycle, settings,
-            active=lambda: self._traffic.active, fingerprint=self.fingerprint, clock=clock,
+            active=lambda: self._traffic.active, fingerprint=self.fingerprint,
+            machine=self._machine, latest=self._latest, clock=clock,
         )  # fmt: skip
         self._recording = sampling and recording
         self._recorder = Recorder(parts, self._latest)
@@ -146,7 +149,7 @@ class Engine:
             )
             parts.bus.publish(MachineSeen(self._machine))
             if self._recording:
-                parts.journal.add("start", "embedctl started")
+                parts.journal.add("start", "embedctl started", detail=this_process())
             self._sampler.start()
             self._vitals.start()
             self._watch.start()
@@ -364,6 +367,56 @@ class Engine:
             lambda job: self._studies.check(job, names, texts, texts_name),
         )
 
+    def quality(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        vary: str = "",
+        sets: Sequence[str] = ("xquad",),
+        split: str = "test",
+        queries: int | None = None,
+        documents: int | None = None,
+        threshold: float = 0.01,
+    ) -> Job:
+        from embedctl.engine.quality_study import quality_question
+
+        question = quality_question(
+            self._parts.backends, self._settings.native, backends=backends, vary=vary, sets=sets, split=split,
+            queries=queries, documents=documents, threshold=threshold,
+        )  # fmt: skip
+        return self._jobs.start(
+            _BACKENDS,
+            "quality",
+            "Measure retrieval quality",
+            lambda job: self._studies.quality(job, question),
+        )
+
+    def coexist(
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        model: str | None = None,
+        rounds: int = 6,
+        block_seconds: float = 10.0,
+        least_kept: float = 0.8,
+        most_slower: float = 2.0,
+    ) -> Job:
+        from embedctl.engine.coexist_study import coexist_question
+
+        question = coexist_question(
+            self._parts.backends, backends=backends, model=model, rounds=rounds, block_seconds=block_seconds,
+            least_kept=least_kept, most_slower=most_slower,
+        )  # fmt: skip
+        return self._jobs.start(
+            _BACKENDS,
+            "coexist",
+            "Embed beside a language model",
+            lambda job: self._studies.coexist(job, question),
+        )
+
+    def claims(self) -> ClaimsReport:
+        return self._studies.claims(simulated=self._demo)
+
     def check_changes(self) -> tuple[str, ...] | None:
         return self._studies.check_changes()
 
@@ -393,6 +446,9 @@ class Engine:
     ) -> tuple[Event, ...]:
         return self._parts.store.events(since, until, kinds, limit)
 
+    def annotate(self, at: float, text: str) -> Event:
+        return self._parts.journal.annotate(at, text)
+
     def export_csv(
         self, target: Path, since: float, until: float, *, metrics: Sequence[str] | None = None
     ) -> int:
@@ -417,7 +473,9 @@ class Engine:
             ends.callback(self._parts.store.close)
             ends.callback(self._parts.probe.close)
             if self._recording:
-                ends.callback(self._parts.journal.add, "stop", "embedctl stopped")
+                ends.callback(
+                    self._parts.journal.add, "stop", "embedctl stopped", detail=this_process()
+                )
             for backend in self._parts.backends.values():
                 ends.callback(backend.close)  # unloads what it loaded itself, and nothing else
             if self._sampler is not None:

@@ -318,6 +318,17 @@ class EngineFacade(Protocol):
     ) -> tuple[Event, ...]:
         """[slow] Stored events, newest first."""
 
+    def annotate(self, at: float, text: str) -> Event:
+        """[slow] Put a note of the user's on the time line.
+
+        Args:
+            at: The moment that it is about, in Unix seconds.
+            text: One line.
+
+        Raises:
+            UsageError: There is no text, or the moment is none.
+        """
+
     def export_csv(
         self, target: Path, since: float, until: float, *, metrics: Sequence[str] | None = None
     ) -> int:

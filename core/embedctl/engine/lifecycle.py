@@ -235,6 +235,23 @@ class Lifecycle:
                     self.load(name, progress, CancelToken())  # a cancel must not stop the way back
 
     @contextmanager
+    def guest(self, backend: Backend, progress: Progress, cancel: CancelToken) -> Iterator[None]:
+        """A backend that is none of the engine's, loaded for the time of the block and closed after it.
+
+        Raises:
+            BackendOutOfMemoryError: It would not leave the memory floor free; nothing was tried.
+            BackendError: It could not be loaded.
+            Cancelled: `cancel` was set.
+        """
+        try:
+            with self._admitted(backend.name, backend, cancel):
+                backend.load(progress, cancel)
+            yield
+        finally:
+            backend.close()
+            self._unloaded = time.monotonic()
+
+    @contextmanager
     def _admitted(self, name: BackendName, backend: Backend, cancel: CancelToken) -> Iterator[None]:
         while not self._admission.acquire(timeout=0.2):
             cancel.raise_if_cancelled()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from embedctl.backends.base import Backend
 from embedctl.backends.native import NativeBackend
 from embedctl.backends.ollama import OllamaBackend
+from embedctl.backends.ollama.generate import language_model
+from embedctl.backends.ollama.host import find_host
 from embedctl.engine.engine import Engine
 from embedctl.engine.journal import Journal
 from embedctl.engine.memory import GIB
 from embedctl.engine.parts import Parts
+from embedctl.engine.variants import with_changes
 from embedctl.events import BackendChanged, EventBus
 from embedctl.hub import ModelHub
 from embedctl.paths import Paths
+from embedctl.progress import CancelToken
 from embedctl.records import BackendStatus
 from embedctl.settings import NativeSettings, Settings, load_settings
 from embedctl.store import Store
@@ -93,18 +99,24 @@ def _assemble(
     def changed(status: BackendStatus) -> None:
         bus.publish(BackendChanged(status))
 
-    exact = _runs_in_float32(settings.native, probe)
     floor = settings.engine.memory_floor_gib
-    native = NativeBackend(
-        settings.native,
-        settings.model,
-        folder=lambda: hub.folder(dtype="float32" if exact else None),
-        log_dir=paths.log_dir,
-        budgets_file=paths.token_budgets,
-        memory_floor=None if floor is None else int(floor * GIB),
-        on_change=changed,
-        on_event=journal.record,
-    )
+
+    def make_native(asked: NativeSettings, log_dir: Path, **told: Any) -> NativeBackend:
+        exact = _runs_in_float32(asked, probe)
+        return NativeBackend(
+            asked,
+            settings.model,
+            folder=lambda: hub.folder(dtype="float32" if exact else None),
+            log_dir=log_dir,
+            budgets_file=paths.token_budgets,
+            memory_floor=None if floor is None else int(floor * GIB),
+            **told,
+        )
+
+    def native_with(changes: Mapping[str, Any]) -> Backend:
+        return make_native(with_changes(settings.native, changes), paths.log_dir / "variant")
+
+    native = make_native(settings.native, paths.log_dir, on_change=changed, on_event=journal.record)
     ollama = OllamaBackend(settings.ollama, settings.model, on_change=changed, on_event=journal.record)
     backends: dict[str, Backend] = {"native": native, "ollama": ollama}
     return Engine(
@@ -119,6 +131,9 @@ def _assemble(
             backends=backends,
             pull=ollama.pull,
             tune=native.tune,
+            native_with=native_with,
+            language_model=lambda name: language_model(find_host(settings.ollama.host), name),
+            **({} if demo else {"fetch_set": _fetch_set}),
             at_close=(at_close,) if at_close else (),
         ),
         starting_backend=settings.engine.backend if os.environ.get("EMBEDDING_BACKEND") else None,
@@ -126,6 +141,13 @@ def _assemble(
         sampling=sampling,
         recording=recording,
     )
+
+
+def _fetch_set(repo: str, revision: str | None, split: str, cancel: CancelToken) -> Path:
+    from embedctl.hub.background import run_cancellable
+    from embedctl.hub.data_sets import fetch_retrieval_set
+
+    return run_cancellable(lambda: fetch_retrieval_set(repo, revision, split), cancel)
 
 
 def _runs_in_float32(settings: NativeSettings, probe: Probe) -> bool:

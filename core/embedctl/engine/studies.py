@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 from embedctl.backends.base import Backend, EmbedRequest
 from embedctl.engine.jobs import Job
 from embedctl.engine.lifecycle import Lifecycle
+from embedctl.engine.memory import LatestSample
 from embedctl.engine.parts import Parts
 from embedctl.errors import BackendError, BackendOutOfMemoryError, CanaryError, UsageError
 from embedctl.records import (
     BackendName,
-    CheckVerdict,
+    ClaimsReport,
     EmbedResult,
     Fingerprint,
+    Machine,
     Severity,
     Study,
 )
@@ -29,6 +31,8 @@ from embedctl.study_data import check_report, data_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from embedctl.engine.coexist_study import CoexistQuestion
+    from embedctl.engine.quality_study import QualityQuestion
     from embedctl.lab.check_evidence import Evidence
     from embedctl.lab.check_texts import CheckTexts
 
@@ -40,20 +44,26 @@ _DECIDING: Final = {
     "ollama": ("num_ctx", "num_batch"),
 }
 """Settings that vectors depend on."""
-_SEVERITY: Final[dict[CheckVerdict, Severity]] = {
-    "safe": Severity.OK,
+_SEVERITY: Final = {
     "safe with limits": Severity.WARNING,
     "undecided": Severity.WARNING,
     "not safe": Severity.ERROR,
+    "worse": Severity.WARNING,
+    "disturb each other": Severity.WARNING,
+    "do not fit": Severity.ERROR,
 }
+"""Of a study's verdict; the others are good."""
+_NEWEST: Final = 40
+"""Runs, and studies, that the claims are judged by."""
 
 
 class Studies:
-    """Checks the backends and keeps what was found.
+    """Puts the lab's questions to the backends and keeps what was found.
 
     Args:
         active: Which backend is active; it is never unloaded for the sake of a study.
         fingerprint: A backend's fingerprint with the machine in it.
+        latest: Where the machine's memory is read.
     """
 
     def __init__(
@@ -64,9 +74,13 @@ class Studies:
         *,
         active: Callable[[], BackendName],
         fingerprint: Callable[[BackendName], Fingerprint],
+        machine: Machine | None,
+        latest: LatestSample,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._parts = parts
+        self._machine = machine
+        self._latest = latest
         self._lifecycle = lifecycle
         self._settings = settings
         self._active = active
@@ -120,7 +134,7 @@ class Studies:
         if not absent and len(names) == 1:
             absent = f"only {names[0]} was asked for"
         report = judge(evidences, texts, count, settings=self._deciding_settings(), not_compared=absent)
-        study = self._parts.store.add_study(
+        return self._keep(
             Study(
                 id=0,
                 at=at,
@@ -134,11 +148,85 @@ class Studies:
                 data=data_of(report),
             )
         )
+
+    def quality(self, job: Job, question: QualityQuestion) -> Study:
+        """Measure retrieval quality and keep the study.
+
+        Raises:
+            BackendError: A variant could not be loaded, or does not embed.
+            UsageError: There is no such set.
+            HubError: A set could not be fetched.
+            Cancelled: The job was cancelled; nothing is kept.
+        """
+        from embedctl.engine.quality_study import QualityStudy
+        from embedctl.lab.quality import headline
+
+        at, started = self._clock(), time.monotonic()
+        report = QualityStudy(self._parts, self._lifecycle, self._loaded, self._fingerprint).ask(
+            job, question
+        )
+        return self._keep(
+            Study(
+                id=0,
+                at=at,
+                kind="quality",
+                title=" and ".join(one.name for one in report.variants),
+                verdict=report.verdict,
+                headline=headline(report),
+                backends=tuple(dict.fromkeys(one.backend for one in report.variants)),
+                fingerprints=tuple(one.fingerprint for one in report.variants),
+                seconds=time.monotonic() - started,
+                data=data_of(report),
+            )
+        )
+
+    def coexist(self, job: Job, question: CoexistQuestion) -> Study:
+        """Measure backends beside a language model and keep the study.
+
+        Raises:
+            ModelMissingError: The Ollama server has no such language model.
+            BackendError: Something does not work even alone.
+            Cancelled: The job was cancelled; nothing is kept.
+        """
+        from embedctl.engine.coexist_study import Memory, ask
+        from embedctl.lab.coexist import headline
+
+        at, started = self._clock(), time.monotonic()
+        memory = Memory(self._machine, self._latest, self._settings.engine.memory_floor_gib)
+        report, marks = ask(job, question, self._parts, self._loaded, self._fingerprint, memory)
+        return self._keep(
+            Study(
+                id=0,
+                at=at,
+                kind="coexist",
+                title=f"{report.model} beside {' and '.join(question.backends)}",
+                verdict=report.verdict,
+                headline=headline(report),
+                backends=question.backends,
+                fingerprints=marks,
+                seconds=time.monotonic() - started,
+                data=data_of(report),
+            )
+        )
+
+    def claims(self, *, simulated: bool) -> ClaimsReport:
+        """The design document's claims, by the newest runs and studies."""
+        from embedctl.lab.claims import claims
+
+        store = self._parts.store
+        runs = [run for one in store.runs(_NEWEST) if (run := store.run(one.id)) is not None]
+        studies = [
+            study for one in store.studies(None, _NEWEST) if (study := store.study(one.id)) is not None
+        ]
+        return claims(runs, studies, at=self._clock(), simulated=simulated)
+
+    def _keep(self, study: Study) -> Study:
+        kept = self._parts.store.add_study(study)
         self._parts.journal.add(
-            "check", f"check {study.id}: {study.headline}", severity=_SEVERITY[report.verdict],
-            detail={"study": study.id},
+            kept.kind, f"{kept.kind} {kept.id}: {kept.headline}",
+            severity=_SEVERITY.get(kept.verdict, Severity.OK), detail={"study": kept.id},
         )  # fmt: skip
-        return study
+        return kept
 
     def _collect(
         self, job: Job, names: Sequence[BackendName], texts: CheckTexts, count: Any
