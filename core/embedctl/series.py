@@ -80,6 +80,7 @@ class WindowStatistics:
     mean: float
     p50: float
     p95: float
+    p99: float
     high: float
     first: float
     last: float
@@ -162,14 +163,39 @@ def window_statistics(series: Series, since: float, until: float) -> WindowStati
     if start == end:
         return None
     mean = series.mean[start:end]
-    p50, p95 = np.percentile(mean, (50, 95))
+    p50, p95, p99 = np.percentile(mean, (50, 95, 99))
     return WindowStatistics(
         count=int(end - start),
         low=float(series.low[start:end].min()),
         mean=float(mean.mean()),
         p50=float(p50),
         p95=float(p95),
+        p99=float(p99),
         high=float(series.high[start:end].max()),
         first=float(mean[0]),
         last=float(mean[-1]),
     )
+
+
+def counted(series: Series, since: float, until: float) -> float | None:
+    """How much a counter grew in [since, until), entries being its readings; None with fewer than two.
+
+    A reading below the one before it means that the counter began anew: what it shows then, counts.
+    """
+    start, end = np.searchsorted(series.at, (since, until))
+    if end - start < 2:
+        return None
+    values = series.mean[start:end]
+    steps = np.diff(values)
+    return float(np.where(steps < 0, values[1:], steps).sum())
+
+
+def integrated(series: Series, since: float, until: float) -> float | None:
+    """A rate per second added up over the connected time in [since, until); None without such time."""
+    start, end = np.searchsorted(series.at, (since, until))
+    at, mean = series.at[start:end], series.mean[start:end]
+    distance = np.diff(at)
+    connected = distance <= series.gap
+    if not connected.any():
+        return None
+    return float(((mean[1:] + mean[:-1]) / 2 * distance)[connected].sum())

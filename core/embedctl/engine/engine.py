@@ -473,9 +473,7 @@ class Engine:
             ends.callback(self._parts.store.close)
             ends.callback(self._parts.probe.close)
             if self._recording:
-                ends.callback(
-                    self._parts.journal.add, "stop", "embedctl stopped", detail=this_process()
-                )
+                ends.callback(self._parts.journal.add, "stop", "embedctl stopped", detail=this_process())
             for backend in self._parts.backends.values():
                 ends.callback(backend.close)  # unloads what it loaded itself, and nothing else
             if self._sampler is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from embedctl.errors import EmbedctlError, StoreError
+from embedctl.errors import EmbedctlError, StoreError, UsageError
 from embedctl.events import EventBus, EventRecorded
 from embedctl.records import BackendName, Event, Severity
 
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
     from embedctl.store import Store
 
 log = logging.getLogger(__name__)
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_LATEST: Final = 253_402_300_800.0
+"""The year 10000, which no calendar shows."""
+
+
+def this_process() -> dict[str, Any]:
+    """What tells whether a start belongs to the stop before it, and whether the machine ran all the while."""
+    try:
+        boot = _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        boot = None
+    return {"pid": os.getpid(), "boot": boot}
 
 
 class Journal:
@@ -50,6 +65,22 @@ class Journal:
         except StoreError as error:
             log.error("event not stored: %s", error)
         self._bus.publish(EventRecorded(event))
+
+    def annotate(self, at: float, text: str) -> Event:
+        """Keep a note of the user's about a moment; where it cannot be kept, that is told.
+
+        Raises:
+            UsageError: There is no text, or the moment is none.
+            StoreError: It could not be stored.
+        """
+        line = " ".join(text.split())
+        if not line:
+            raise UsageError("There is no text to note", remedy="write a few words about that moment")
+        if not 0 <= at < _LATEST:
+            raise UsageError(f"{at} is no moment on the time line", remedy="give it in Unix seconds")
+        event = self._store.add_event(Event(at, "note", line, detail={"by": "user"}))
+        self._bus.publish(EventRecorded(event))
+        return event
 
     def add_download(
         self, repo: str, revision: str | None, started: float, size: int | None, outcome: str

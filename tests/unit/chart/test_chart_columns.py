@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedctl.series import Series, columns, extent, reading_at, window_statistics
+from embedctl.series import (
+    Series,
+    columns,
+    counted,
+    extent,
+    integrated,
+    reading_at,
+    window_statistics,
+)
 
 
 def raw(at: list[float], values: list[float], gap: float = 3.0) -> Series:
@@ -123,5 +131,20 @@ def test_extent_and_statistics_cover_the_half_open_window() -> None:
     assert (found.count, found.low, found.mean, found.p50, found.high) == (3, 1.5, 3.0, 3.0, 4.5)
     assert (found.first, found.last) == (2.0, 4.0)
     assert found.p95 == pytest.approx(3.9)
+    assert found.p99 == pytest.approx(3.98)
     assert extent(series, 10, 20) is None
     assert window_statistics(series, 10, 20) is None
+
+
+def test_a_counter_is_counted_through_a_restart() -> None:
+    energy = raw([0, 1, 2, 3, 4], [100, 110, 130, 5, 20])
+    assert counted(energy, 0, 5) == 10 + 20 + 5 + 15
+    assert counted(energy, 1, 3) == 20
+    assert counted(energy, 4, 5) is None, "one reading tells no growth"
+    assert counted(raw([0, 100], [1, 9]), 0, 101) == 8, "it went on counting while nobody looked"
+
+
+def test_a_rate_is_added_up_over_connected_time_only() -> None:
+    power = raw([0, 1, 2, 50, 51], [10, 20, 30, 100, 100])
+    assert integrated(power, 0, 60) == 15 + 25 + 100
+    assert integrated(power, 2, 50.5) is None
