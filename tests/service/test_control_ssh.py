@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,26 @@ def test_closing_leaves_neither_process_nor_folder(tunnel: SshTunnel, spark: Pat
     assert process is not None
     assert process.poll() is not None
     assert not folder.exists()
+
+
+def test_what_is_closed_makes_no_tunnel_any_more(
+    ssh: FakeSsh, tunnel: SshTunnel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The console may be left while its connection is just being made anew."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def close_meanwhile(path: Path, *, timeout: float) -> None:
+        assert tunnel._process is not None
+        made.append(tunnel._process)
+        tunnel.close()
+
+    monkeypatch.setattr("embedctl.control.ssh.connect", close_meanwhile)
+    with pytest.raises(ServiceError, match="could not be forwarded"):
+        tunnel.dial()
+    assert made[0].poll() is not None
+    with pytest.raises(ServiceError, match="was closed"):
+        tunnel.dial()
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +52,9 @@ class SshTunnel:
         self._folder = tempfile.TemporaryDirectory(prefix="embedctl-ssh-")
         self._local = Path(self._folder.name) / "control.sock"
         self._remote = ""
+        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
         self._first: socket.socket | None = None
         """The connection that showed that the tunnel is up."""
 
@@ -83,7 +87,9 @@ class SshTunnel:
         return self._forward(_NO_QUESTIONS)
 
     def close(self) -> None:
-        """End the tunnel. Safe to call twice."""
+        """End the tunnel for good, also one that another thread is making. Safe to call twice."""
+        with self._lock:
+            self._closed = True
         if self._first is not None:
             self._first.close()
         self._end()
@@ -119,30 +125,40 @@ class SshTunnel:
 
     def _forward(self, options: tuple[str, ...]) -> socket.socket:
         self._end()
-        self._local.unlink(missing_ok=True)
         log_file = Path(self._folder.name) / "ssh.log"
-        with log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                [_ssh(), "-N", *_KEEP_UP, *options, "-L", f"{self._local}:{self._remote}", self._host],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
+        try:
+            process = self._start(options, log_file)
+        except OSError as error:
+            raise ServiceError(f"ssh to {self._host} cannot be started", why=str(error)) from error
         deadline = time.monotonic() + _UP_S
         while (connection := connect(self._local, timeout=HANDSHAKE_S)) is None:
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 self._end()
-                said = log_file.read_text(errors="replace").strip().splitlines()
                 raise ServiceError(
                     f"The control socket of {self._host} could not be forwarded",
-                    why=said[-1] if said else f"ssh made no tunnel within {_UP_S:g} s",
+                    why=_last_line(log_file) or f"ssh made no tunnel within {_UP_S:g} s",
                     remedy="check with `ssh -v`; the server may forbid it (AllowStreamLocalForwarding)",
                 )
             time.sleep(_LOOK_EVERY_S)
         return connection
 
+    def _start(self, options: tuple[str, ...], log_file: Path) -> subprocess.Popen[bytes]:
+        with self._lock:  # what starts while the tunnel is closed would outlive this process
+            if self._closed:
+                raise ServiceError(f"The tunnel to {self._host} was closed")
+            self._local.unlink(missing_ok=True)
+            with log_file.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [_ssh(), "-N", *_KEEP_UP, *options, "-L", f"{self._local}:{self._remote}", self._host],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                )
+            return self._process
+
     def _end(self) -> None:
-        process, self._process = self._process, None
+        with self._lock:
+            process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.terminate()
             try:
@@ -150,6 +166,14 @@ class SshTunnel:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _last_line(log_file: Path) -> str:
+    with suppress(OSError):  # it goes with the tunnel
+        for line in reversed(log_file.read_text(errors="replace").splitlines()):
+            if line.strip():
+                return line.strip()
+    return ""
 
 
 def _ssh() -> str:
