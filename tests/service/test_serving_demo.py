@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from embedctl.records import JobState
+from embedctl.records import BackendState, JobState
 from tests.support.control import client
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(200)]
@@ -78,3 +78,20 @@ def test_applications_are_served_switched_and_left_in_good_order(daemon: Daemon)
     assert not (daemon.home / "run" / "control.sock").exists()
     daemon.reader.join(10.0)
     assert daemon.said[-1] == "stopped\n"
+
+
+def test_a_worker_that_is_killed_costs_no_application_its_answer(daemon: Daemon) -> None:
+    with client(daemon.home) as remote:
+        for start in (remote.download, lambda: remote.load("native")):
+            ended = start().wait(120.0)
+            assert ended.state is JobState.DONE, ended
+        before = embed(daemon, "one text")
+        killed = remote.status().backend("native").pids
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        assert embed(daemon, "one text") == pytest.approx(before, abs=1e-6)
+        now = remote.status().backend("native")
+        assert now.state is BackendState.READY
+        assert now.pids and not now.pids & killed
+        titles = [event.title for event in remote.events(kinds=["error"])]
+        assert any(title.startswith("native worker killed by SIGKILL") for title in titles)
