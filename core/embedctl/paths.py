@@ -42,6 +42,11 @@ class Paths:
         return self.data_dir / "token-budgets.json"
 
     @property
+    def references(self) -> Path:
+        """What complete loads of models leave for quicker ones."""
+        return self.cache_dir / "references"
+
+    @property
     def exports_dir(self) -> Path:
         """Where CSV files and screenshots go unless a place is named."""
         return self.data_dir / "exports"

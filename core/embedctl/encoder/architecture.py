@@ -1,25 +1,28 @@
-"""Which models the fast path understands, and where their weights are.
+"""Which models the packed path understands, and where their weights are.
 
 A model is understood when it is a sentence-transformers chain of a BERT-shaped transformer (BERT, RoBERTa,
 XLM-RoBERTa: post-layer-norm, absolute positions, GELU), one pooling that a packed row can carry out by text,
 and modules that work on the pooled vector alone. For anything else `recognise` raises `Unsupported` with the
 reason, and the caller stays with sentence-transformers' own forward.
+
+The weights come from a loaded model (`recognise`) or from its files (`direct`); `build` asks either for the
+same names.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from torch import Tensor, nn
-from transformers import BertModel, RobertaModel, XLMRobertaModel
+from torch.nn import functional
 
+from embedctl.encoder.spec import DenseSpec, ModelSpec, PoolingKind, Residual, spec_fields
 from embedctl.errors import EmbedctlError
 
-PoolingKind = Literal["cls", "mean", "lasttoken"]
+if TYPE_CHECKING:  # takes seconds, and a direct load does without it
+    from sentence_transformers import SentenceTransformer
 
 _POOLINGS: tuple[PoolingKind, ...] = ("cls", "mean", "lasttoken")
 
@@ -58,8 +61,33 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
-    """One model's weights and rules. The tensors are the model's own, not copies."""
+class DenseStep:
+    """What a Dense module does to pooled vectors, shape (texts, in) to (texts, out)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    activation: nn.Module
+    residual: Residual
+    projection: Tensor | None
+    """Of a `projected` residual, shape (out, in)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y: Tensor = self.activation(functional.linear(x, self.weight, self.bias))
+        if self.residual == "none":
+            return y
+        return y + (x if self.projection is None else functional.linear(x, self.projection))
+
+
+class NormalizeStep:
+    """What a Normalize module does."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.normalize(x, p=2.0, dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture(ModelSpec):
+    """One model's rules and weights."""
 
     words: Tensor
     positions: Tensor
@@ -67,22 +95,8 @@ class Architecture:
     """The row of token type 0, which every token of a single text has, shape (width,)."""
     embedding_norm: Norm
     layers: tuple[Layer, ...]
-    heads: int
-    width: int
-    first_position: int
-    """Position of a text's first token: padding index + 1 for RoBERTa and XLM-R, 0 for BERT."""
-    skipped_id: int | None
-    """A token that takes no position of its own: the padding token, for RoBERTa and XLM-R."""
-    max_tokens: int
-    pooling: PoolingKind
-    head: tuple[nn.Module, ...]
-    """Modules on the pooled vector, a closing `Normalize` left out."""
-    normalizes: bool
-    """The chain ends in `Normalize`."""
-    dimension: int
-    truncate_dim: int | None
-    prompt: str
-    """Put before every text, as `encode` would."""
+    head: tuple[DenseStep | NormalizeStep, ...]
+    """`steps`, ready to be called."""
 
     @property
     def device(self) -> torch.device:
@@ -93,56 +107,106 @@ class Architecture:
         return self.words.dtype
 
 
-def recognise(model: SentenceTransformer) -> Architecture:
-    """Find the parts of `model` that the fast path works on.
+class Weights(Protocol):
+    """A model's parameters, by transformers' names for a bare backbone ("encoder.layer.0.output.dense.bias"),
+    and "2.linear.weight" for a module of the chain."""
 
-    Queries', keys' and values' weights are joined into one tensor, and the model's own parameters become
-    views of it: the model goes on working and no memory is spent twice.
+    def __call__(self, *names: str) -> Tensor:
+        """The parameters of these names one after the other along their first axis."""
+
+
+def build(spec: ModelSpec, weights: Weights) -> Architecture:
+    """Ask for all weights of a model, once each."""
+
+    def norm(name: str) -> Norm:
+        return Norm(weights(f"{name}.weight"), weights(f"{name}.bias"), spec.eps)
+
+    def linear(*names: str) -> Linear:
+        return Linear(
+            weights(*(f"{name}.weight" for name in names)), weights(*(f"{name}.bias" for name in names))
+        )
+
+    def layer(number: int) -> Layer:
+        name = f"encoder.layer.{number}"
+        return Layer(
+            qkv=linear(*(f"{name}.attention.self.{part}" for part in ("query", "key", "value"))),
+            out=linear(f"{name}.attention.output.dense"),
+            attention_norm=norm(f"{name}.attention.output.LayerNorm"),
+            up=linear(f"{name}.intermediate.dense"),
+            down=linear(f"{name}.output.dense"),
+            output_norm=norm(f"{name}.output.LayerNorm"),
+        )
+
+    def step(dense: DenseSpec) -> DenseStep:
+        return DenseStep(
+            weights(f"{dense.place}.linear.weight"),
+            weights(f"{dense.place}.linear.bias") if dense.bias else None,
+            getattr(nn, dense.activation)(),
+            dense.residual,
+            weights(f"{dense.place}.residual.weight") if dense.residual == "projected" else None,
+        )
+
+    return Architecture(
+        **spec_fields(spec),
+        words=weights("embeddings.word_embeddings.weight"),
+        positions=weights("embeddings.position_embeddings.weight"),
+        token_type=weights("embeddings.token_type_embeddings.weight")[0],
+        embedding_norm=norm("embeddings.LayerNorm"),
+        layers=tuple(layer(number) for number in range(spec.depth)),
+        head=tuple(NormalizeStep() if dense is None else step(dense) for dense in spec.steps),
+    )
+
+
+def recognise(model: SentenceTransformer) -> Architecture:
+    """Find the parts of `model` that the packed path works on.
+
+    The tensors are the model's own, not copies. Queries', keys' and values' weights are joined into one
+    tensor, and the model's own parameters become views of it: the model goes on working and no memory is
+    spent twice.
 
     Raises:
         Unsupported: The model has a part that is not known.
     """
+    return build(_specify(model), _ModelWeights(model))
+
+
+def _specify(model: SentenceTransformer) -> ModelSpec:
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from transformers import BertModel
+
     modules: list[Any] = list(model)
     if not modules or type(modules[0]) is not Transformer:
         raise _unsupported(f"the first module is {_names(modules[:1])}, not Transformer")
     if len(modules) < 2 or type(modules[1]) is not Pooling:
         raise _unsupported(f"the second module is {_names(modules[1:2])}, not Pooling")
-    transformer, pooling, *rest = modules
+    transformer, pooling, *head = modules
     backbone = transformer.model
     _check_backbone(transformer, backbone)
     _check_pooling(pooling)
-
-    head: list[Any] = list(rest)
-    for module in head:
-        names = (getattr(module, "module_input_name", None), getattr(module, "module_output_name", None))
-        if type(module) not in (Dense, Normalize) or names != ("sentence_embedding", "sentence_embedding"):
-            raise _unsupported(f"it has a module {_names([module])} that works on more than the vector")
+    steps = [_step(place, module) for place, module in enumerate(head, start=2)]
     normalizes = bool(head) and isinstance(head[-1], Normalize)
     if normalizes:
-        head.pop()
+        steps.pop()
 
     embeddings = backbone.embeddings
     skipped = None if isinstance(backbone, BertModel) else int(embeddings.padding_idx)
     first = 0 if skipped is None else skipped + 1
     limit = embeddings.position_embeddings.weight.shape[0] - first
-    dimension = next(
-        (m.out_features for m in reversed(head) if isinstance(m, Dense)), backbone.config.hidden_size
-    )
+    outputs = [head[step.place - 2].out_features for step in steps if step is not None]
+    dimension = outputs[-1] if outputs else backbone.config.hidden_size
     if model.truncate_dim is not None:
         dimension = min(dimension, model.truncate_dim)
-    return Architecture(
-        words=embeddings.word_embeddings.weight.detach(),
-        positions=embeddings.position_embeddings.weight.detach(),
-        token_type=embeddings.token_type_embeddings.weight.detach()[0],
-        embedding_norm=_norm(embeddings.LayerNorm),
-        layers=tuple(_layer(layer) for layer in backbone.encoder.layer),
+    return ModelSpec(
+        depth=len(backbone.encoder.layer),
         heads=backbone.config.num_attention_heads,
         width=backbone.config.hidden_size,
+        eps=embeddings.LayerNorm.eps,
         first_position=first,
         skipped_id=skipped,
         max_tokens=min(limit, model.max_seq_length or limit),
+        truncation_side=str(transformer.tokenizer.truncation_side),
         pooling=pooling.pooling_mode,
-        head=tuple(head),
+        steps=tuple(steps),
         normalizes=normalizes,
         dimension=int(dimension),
         truncate_dim=model.truncate_dim,
@@ -151,6 +215,8 @@ def recognise(model: SentenceTransformer) -> Architecture:
 
 
 def _check_backbone(transformer: Any, backbone: Any) -> None:
+    from transformers import BertModel, RobertaModel, XLMRobertaModel
+
     if type(backbone) not in (BertModel, RobertaModel, XLMRobertaModel):
         raise _unsupported(f"its transformer is a {type(backbone).__name__}")
     config = backbone.config
@@ -180,37 +246,51 @@ def _check_pooling(pooling: Any) -> None:
         raise _unsupported("its pooling leaves out the prompt")
 
 
-def _layer(layer: Any) -> Layer:
-    attention = layer.attention.self
-    return Layer(
-        qkv=_join(attention.query, attention.key, attention.value),
-        out=_linear(layer.attention.output.dense),
-        attention_norm=_norm(layer.attention.output.LayerNorm),
-        up=_linear(layer.intermediate.dense),
-        down=_linear(layer.output.dense),
-        output_norm=_norm(layer.output.LayerNorm),
-    )
+def _step(place: int, module: Any) -> DenseSpec | None:
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+
+    names = (getattr(module, "module_input_name", None), getattr(module, "module_output_name", None))
+    if type(module) not in (Dense, Normalize) or names != ("sentence_embedding", "sentence_embedding"):
+        raise _unsupported(f"it has a module {_names([module])} that works on more than the vector")
+    if isinstance(module, Normalize):
+        return None
+    activation = module.activation_function
+    name = type(activation).__name__
+    plain = getattr(nn, name, None) is type(activation) and not list(activation.parameters())
+    if not plain or repr(activation) != repr(type(activation)()):
+        raise _unsupported(f"its Dense module has the activation {activation!r}")
+    residual: Residual = "none"
+    if module.use_residual:
+        residual = "projected" if hasattr(module, "residual") else "input"
+    return DenseSpec(place, name, module.linear.bias is not None, residual)
 
 
-def _join(*parts: nn.Linear) -> Linear:
-    weight = torch.cat([part.weight.detach() for part in parts])
-    bias = torch.cat([part.bias.detach() for part in parts])
-    size = parts[0].weight.shape[0]
-    for index, part in enumerate(parts):
-        rows = slice(index * size, (index + 1) * size)
-        part.weight = nn.Parameter(weight[rows], requires_grad=False)
-        part.bias = nn.Parameter(bias[rows], requires_grad=False)
-    return Linear(weight, bias)
+class _ModelWeights:
+    """The weights of a loaded model (see `Weights`). Several at once become one tensor, and the model's own
+    parameters views of it."""
 
+    def __init__(self, model: SentenceTransformer) -> None:
+        self._model = model
+        self._backbone: nn.Module = cast(Any, model[0]).model
 
-def _linear(module: Any) -> Linear:
-    if type(module) is not nn.Linear or module.bias is None:
-        raise _unsupported(f"one of its products is a {type(module).__name__} the fast path does not know")
-    return Linear(module.weight.detach(), module.bias.detach())
+    def __call__(self, *names: str) -> Tensor:
+        parameters = [self._find(name) for name in names]
+        if len(parameters) == 1:
+            return parameters[0][2].detach()
+        joined = torch.cat([parameter.detach() for _, _, parameter in parameters])
+        parts = torch.split(joined, [len(parameter) for _, _, parameter in parameters])
+        for (module, name, _), part in zip(parameters, parts, strict=True):
+            setattr(module, name, nn.Parameter(part, requires_grad=False))
+        return joined
 
-
-def _norm(module: Any) -> Norm:
-    return Norm(module.weight.detach(), module.bias.detach(), module.eps)
+    def _find(self, name: str) -> tuple[nn.Module, str, Tensor]:
+        path, _, own = name.rpartition(".")
+        root: nn.Module = self._model if name[0].isdigit() else self._backbone
+        module = root.get_submodule(path)
+        parameter = getattr(module, own, None)
+        if type(module) not in (nn.Linear, nn.LayerNorm, nn.Embedding) or not isinstance(parameter, Tensor):
+            raise _unsupported(f"its part {path} is a {type(module).__name__} the fast path does not know")
+        return module, own, parameter
 
 
 def _names(modules: list[Any]) -> str:

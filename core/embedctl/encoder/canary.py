@@ -6,15 +6,16 @@ GuigsEvt/dgx_spark_config#5), so every load is judged by its vectors.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 
 from embedctl.encoder.base import Encoded, Encoder
-from embedctl.encoder.reference import ReferenceEncoder
 from embedctl.records import CanaryReport
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _PARAGRAPH = (
     "The museum opens at nine and closes at six. Eintrittskarten gibt es an der Kasse oder im Netz. "
@@ -49,6 +50,8 @@ _SAME = 0.9999
 
 def reference_vectors(model: SentenceTransformer) -> NDArray[np.float32]:
     """The canary's texts under math attention; shape (len(TEXTS), dimension), NaN where that failed too."""
+    from embedctl.encoder.reference import ReferenceEncoder
+
     return _one_by_one(ReferenceEncoder(model, attention="math")).vectors
 
 

@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-
-from sentence_transformers import SentenceTransformer
+from typing import TYPE_CHECKING
 
 from embedctl.encoder import tuning
-from embedctl.encoder.architecture import recognise
 from embedctl.encoder.base import Answer, Encoded, EncoderInfo
 from embedctl.encoder.cuda_runner import MOST_TEXTS
 from embedctl.encoder.jobs import Job
@@ -19,9 +17,13 @@ from embedctl.encoder.memory import is_out_of_memory
 from embedctl.encoder.probes import Engine, assemble
 from embedctl.encoder.runner import Runner
 from embedctl.encoder.scheduler import Scheduler
+from embedctl.encoder.source import Source, source_of
 from embedctl.encoder.texts import require_strings
 from embedctl.encoder.tokens import TextTokenizer
 from embedctl.errors import Cancelled
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _SMALL_TEXTS = 64
 _SMALL_CHARACTERS = 100_000
@@ -66,7 +68,7 @@ class FastEncoder:
     @classmethod
     def build(
         cls,
-        model: SentenceTransformer,
+        model: SentenceTransformer | Source,
         *,
         attention: str = "auto",
         token_budget: int | None = None,
@@ -74,10 +76,11 @@ class FastEncoder:
         graphs: bool = True,
         eight_bit: bool = False,
     ) -> FastEncoder:
-        """The fast encoder over `model`, which keeps working as it is.
+        """The fast encoder over `model`.
 
         Args:
-            model: A loaded model, in evaluation mode.
+            model: A loaded model, in evaluation mode, which keeps working as it is; or what the packed path
+                takes of one.
             attention: `auto` (the fastest that passes its check), `tiled`, `varlen` or `grouped`.
             token_budget: Most tokens of a batch; None for the device's default. Less where memory is short.
             memory_floor: Bytes of host memory to leave free (see `tuning.affordable`).
@@ -87,13 +90,14 @@ class FastEncoder:
         Raises:
             Unsupported: The model, or its answer on this device, is not what the fast path can vouch for.
         """
-        architecture = recognise(model)
-        tokenizer = TextTokenizer(model, architecture.max_tokens, architecture.prompt)
+        source = model if isinstance(model, Source) else source_of(model)
+        architecture = source.architecture
+        tokenizer = TextTokenizer(source.tokenizer, architecture, source.probe_ids)
         on_gpu = architecture.device.type == "cuda"
         wanted = token_budget or (tuning.GPU_DEFAULT if on_gpu else tuning.CPU_DEFAULT)
         budget, note = tuning.affordable(architecture, wanted, floor=memory_floor)
         engine = assemble(
-            model, architecture, tokenizer,
+            architecture, tokenizer, source.probe_vectors,
             attention=attention, budget=budget, graphs=graphs, eight_bit=eight_bit,
         )  # fmt: skip
         if note is not None:

@@ -169,10 +169,10 @@ class Forward:
         return steps.linear_add_norm(steps.expand(x, layer.up), layer.down, x, layer.output_norm)
 
     def _head(self, vectors: Tensor) -> Tensor:
-        features = {"sentence_embedding": vectors.to(self._model.dtype)}
-        for module in self._model.head:
-            features = module(features)
-        return features["sentence_embedding"][:, : self._model.truncate_dim]
+        vectors = vectors.to(self._model.dtype)
+        for step in self._model.head:
+            vectors = step(vectors)
+        return vectors[:, : self._model.truncate_dim]
 
 
 def _linear(x: Tensor, linear: Linear) -> Tensor:

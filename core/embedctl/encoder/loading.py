@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gc
 import os
+import platform
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from sentence_transformers import SentenceTransformer
-from transformers import PreTrainedModel
 
 from embedctl.encoder.memory import is_out_of_memory
 from embedctl.encoder.model_folder import require_model
 from embedctl.errors import BackendError, BackendOutOfMemoryError, BackendUnavailableError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EIGHT_BIT = "float8"
@@ -51,6 +55,8 @@ def load_model(
         BackendError: The files cannot be loaded; says why.
     """
     path = require_model(folder)
+    from transformers import PreTrainedModel
+
     # Without model.safetensors transformers would start a thread that converts the weights on the Hub.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     if threads is not None:
@@ -116,6 +122,13 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return _DTYPES[dtype]
 
 
+def name_of(device: torch.device) -> str:
+    """The GPU's or the CPU's own name."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return platform.processor() or platform.machine()
+
+
 def token_limit(model: SentenceTransformer) -> int:
     """The most tokens, special tokens included, that one text may have: tokenizer and position table agree.
 
@@ -133,7 +146,9 @@ def token_limit(model: SentenceTransformer) -> int:
 
 def _load(path: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
     safetensors = (path / "model.safetensors").is_file() or (path / "model.safetensors.index.json").is_file()
-    unified = device.type == "cuda" and torch.cuda.get_device_properties(device).is_integrated
+    unified = shares_memory(device)
+    from sentence_transformers import SentenceTransformer
+
     model = SentenceTransformer(
         str(path),
         # On a GPU that shares the CPU's memory, copying from a mapped file's cold pages is slow (52 s
@@ -149,15 +164,20 @@ def _load(path: Path, device: torch.device, dtype: torch.dtype) -> SentenceTrans
         },
     )
     if unified:
-        _touch_pages(model)
+        touch_pages(model.parameters())
         model.to(device)
         gc.collect()  # lets go of the mapped file
     return model
 
 
-def _touch_pages(model: torch.nn.Module) -> None:
+def shares_memory(device: torch.device) -> bool:
+    """Whether it is a GPU that works in the CPU's memory."""
+    return device.type == "cuda" and bool(torch.cuda.get_device_properties(device).is_integrated)
+
+
+def touch_pages(weights: Iterable[torch.Tensor]) -> None:
     """Read one byte of every page of the weights, so that they are in memory before they are copied."""
-    for parameter in model.parameters():
+    for parameter in weights:
         if parameter.is_contiguous():
             parameter.detach().view(-1).view(torch.uint8)[::_PAGE_BYTES].sum()
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
 
 from embedctl.encoder.architecture import Unsupported
 from embedctl.encoder.packing import Ints
+from embedctl.encoder.spec import ModelSpec
 
-_PROBES = (
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
+
+PROBES = (
     "",
     "  two  blanks\tand a tab\n",
     "Grüße aus Zürich — naïve café",
@@ -55,20 +59,24 @@ class TextTokenizer:
     """A model's tokenizer, its length limit and its prompt.
 
     Args:
-        model: The model whose `preprocess` is to be matched.
-        max_tokens: Longest text, special tokens included.
-        prompt: Put before every text.
+        tokenizer: Of the tokenizers library; its padding and truncation are set as needed.
+        spec: The model's limit, prompt and side of truncation.
+        expected: The ids of `PROBES`, as sentence-transformers makes them.
 
     Raises:
-        Unsupported: The ids differ from those of `model.preprocess`.
+        Unsupported: Ours are different.
     """
 
-    def __init__(self, model: SentenceTransformer, max_tokens: int, prompt: str) -> None:
-        self._tokenizer: Any = model.tokenizer.backend_tokenizer
-        self._max_tokens = max_tokens
-        self._prompt = prompt
-        self._side = str(model.tokenizer.truncation_side)
-        self._check(model)
+    def __init__(self, tokenizer: Tokenizer, spec: ModelSpec, expected: Sequence[Ints]) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = spec.max_tokens
+        self._prompt = spec.prompt
+        self._side = spec.truncation_side
+        for probe, theirs, ids in zip(PROBES, expected, self(PROBES).ids(), strict=True):
+            if not np.array_equal(theirs, ids):
+                raise _different(f"its tokenizer gives {probe[:30]!r} ids that the fast path does not")
+            if len(ids) == 0:
+                raise _different("its tokenizer gives an empty text no tokens at all")
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenise `texts`, which must be valid Unicode. The interpreter is free meanwhile."""
@@ -89,18 +97,20 @@ class TextTokenizer:
         ):
             tokenizer.enable_truncation(self._max_tokens, direction=self._side)
 
-    def _check(self, model: SentenceTransformer) -> None:
-        features = model.preprocess(list(_PROBES), prompt=self._prompt or None)
-        mask = features["attention_mask"].bool()
-        theirs = [row[keep].numpy() for row, keep in zip(features["input_ids"], mask, strict=True)]
-        types = features.get("token_type_ids")
-        if types is not None and bool(types[mask].any()):
-            raise _different("it gives single texts a token type other than 0")
-        for probe, expected, ids in zip(_PROBES, theirs, self(_PROBES).ids(), strict=True):
-            if not np.array_equal(expected, ids):
-                raise _different(f"its tokenizer gives {probe[:30]!r} ids that the fast path does not")
-            if len(ids) == 0:
-                raise _different("its tokenizer gives an empty text no tokens at all")
+
+def probe_ids(model: SentenceTransformer, prompt: str) -> tuple[Ints, ...]:
+    """The ids of `PROBES` as sentence-transformers makes them.
+
+    Raises:
+        Unsupported: They need a token type.
+    """
+    features = model.preprocess(list(PROBES), prompt=prompt or None)
+    mask = features["attention_mask"].bool()
+    types = features.get("token_type_ids")
+    if types is not None and bool(types[mask].any()):
+        raise _different("it gives single texts a token type other than 0")
+    rows = zip(features["input_ids"], mask, strict=True)
+    return tuple(row[keep].numpy().astype(np.int32) for row, keep in rows)
 
 
 def _different(why: str) -> Unsupported:

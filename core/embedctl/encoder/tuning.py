@@ -153,10 +153,10 @@ def free_bytes(device: torch.device, floor: int | None = None) -> tuple[int, str
 # What is remembered --------------------------------------------------------------------------------------
 
 
-def key_of(folder: str, model: Any, device_name: str) -> str:
+def key_of(folder: str, dtype: torch.dtype, device_name: str) -> str:
     """What a budget was measured for: another device, model, dtype or torch has to be measured anew."""
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return " | ".join((device_name, str(Path(folder).resolve()), dtype, f"torch {torch.__version__}"))
+    name = str(dtype).removeprefix("torch.")
+    return " | ".join((device_name, str(Path(folder).resolve()), name, f"torch {torch.__version__}"))
 
 
 def recall(file: Path, key: str) -> int | None:

@@ -32,6 +32,8 @@ class WorkerOptions:
     """None: the one that was measured for this model and device, else the device's default."""
     budgets_file: str | None = None
     """Where measured budgets are kept."""
+    references: str | None = None
+    """Where complete loads leave what a quicker one needs; None: every load is complete."""
     memory_floor: int | None = None
     """Bytes that batches leave free of a pool that the device shares with the host; None: the default."""
 

@@ -9,17 +9,18 @@ the process, whatever the others are doing.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import threading
 import time
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from embedctl.encoder.ahead import begin, importing
 from embedctl.encoder.base import Answer, Encoded
 from embedctl.encoder.model_folder import require_model
 from embedctl.errors import BackendNotLoadedError, EmbedctlError, UsageError
@@ -31,7 +32,6 @@ from embedctl.worker.protocol import WorkerMemory, WorkerOptions, WorkerReady, e
 
 if TYPE_CHECKING:  # torch is imported by `_load`, after the reader thread has started
     import torch
-    from sentence_transformers import SentenceTransformer
 
     from embedctl.encoder.factory import Selection
 
@@ -240,48 +240,43 @@ class WorkerServer:
     # The load
 
     def _load(self, options: WorkerOptions) -> Selection:
-        require_model(options.folder)  # said at once, not after torch is there
+        folder = require_model(options.folder)  # said at once, not after torch is there
         self._step("importing torch")
-        gc.disable()  # looking for garbage among a million objects that all stay takes a fifth of the imports
-        import torch
+        begin(folder, options.device)
+        with importing():
+            from embedctl.encoder.factory import EncoderOptions, open_encoder
+            from embedctl.encoder.loading import EIGHT_BIT, resolve_device, resolve_dtype
 
-        from embedctl.encoder.factory import EncoderOptions, select_encoder
-        from embedctl.encoder.loading import EIGHT_BIT, load_model
-
-        gc.freeze()  # nor is it to be looked for there later, while requests wait
-        gc.enable()
-
-        self._step("loading weights")
-        model = load_model(
-            options.folder,
-            device=options.device,
-            dtype=options.dtype,
-            max_tokens=options.max_tokens,
-            threads=options.threads,
-        )
-        notes: tuple[str, ...] = ()
-        if options.max_tokens is not None and options.max_tokens > int(model.max_seq_length or 0):
-            notes = (f"max_tokens {options.max_tokens} is beyond the model's {model.max_seq_length}",)
-        self._step("canary")
-        self._device = torch.device(model.device)
-        selection = select_encoder(
-            model,
+        self._device = device = resolve_device(options.device)
+        dtype = resolve_dtype(options.dtype, device)
+        selection = open_encoder(
+            folder,
             EncoderOptions(
                 options.attention,
                 options.batch_size,
-                token_budget=options.token_budget or self._remembered_budget(options, model),
+                token_budget=options.token_budget or self._remembered_budget(options, dtype),
                 memory_floor=options.memory_floor,
                 eight_bit=options.dtype == EIGHT_BIT,
             ),
+            device=device,
+            dtype=dtype,
+            max_tokens=options.max_tokens,
+            threads=options.threads,
+            references=None if options.references is None else Path(options.references),
+            step=self._step,
         )
-        return replace(selection, notes=(*notes, *selection.notes))
+        limit = selection.encoder.info.max_tokens
+        if options.max_tokens is not None and options.max_tokens > limit:
+            beyond = f"max_tokens {options.max_tokens} is beyond the model's {limit}"
+            selection = replace(selection, notes=(beyond, *selection.notes))
+        return selection
 
-    def _remembered_budget(self, options: WorkerOptions, model: SentenceTransformer) -> int | None:
+    def _remembered_budget(self, options: WorkerOptions, dtype: torch.dtype) -> int | None:
         from embedctl.encoder.tuning import key_of, recall
 
         if options.budgets_file is None:
             return None
-        file, key = Path(options.budgets_file), key_of(options.folder, model, _device_name(self._device))
+        file, key = Path(options.budgets_file), key_of(options.folder, dtype, _device_name(self._device))
         self._budgets = (file, key)
         return recall(file, key)
 
@@ -344,23 +339,14 @@ def _device_failed(outcome: Encoded | Exception) -> bool:
 
 
 def _device_name(device: torch.device | None) -> str:
-    if device is not None and device.type == "cuda":
-        import torch
+    from embedctl.encoder.loading import name_of
 
-        return torch.cuda.get_device_name(device)
-    import platform
-
-    return platform.processor() or platform.machine()
+    return "n/a" if device is None else name_of(device)
 
 
 def _versions() -> dict[str, str]:
-    import sentence_transformers
     import torch
-    import transformers
 
-    versions = {
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        "sentence-transformers": sentence_transformers.__version__,
-    }
+    versions = {"torch": str(torch.__version__)}
+    versions |= {name: version(name) for name in ("transformers", "sentence-transformers")}
     return {**versions, "cuda": str(torch.version.cuda)} if torch.version.cuda else versions

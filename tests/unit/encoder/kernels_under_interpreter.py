@@ -107,8 +107,9 @@ def small_model(width: int = 128, layers: int = 2) -> Architecture:
             )
             for _ in range(layers)
         ),
-        heads=4, width=width, first_position=0, skipped_id=None, max_tokens=60, pooling="cls", head=(),
-        normalizes=True, dimension=width, truncate_dim=None, prompt="",
+        depth=layers, heads=4, width=width, eps=norm.eps, first_position=0, skipped_id=None, max_tokens=60,
+        truncation_side="right", pooling="cls", steps=(), head=(), normalizes=True, dimension=width,
+        truncate_dim=None, prompt="",
     )  # fmt: skip
 
 

@@ -61,6 +61,7 @@ class NativeBackend:
         folder: The model's folder, or None while the model is not (completely) on disk.
         log_dir: Where the worker's log goes.
         budgets_file: Where measured token budgets are kept; None: nowhere.
+        references: Where complete loads leave what quicker ones need; None: nowhere.
         memory_floor: Bytes of a shared pool that batches leave free; None: the worker's own default.
         on_change: Gets the status whenever the state changes, on the thread that changed it.
         on_event: Gets the crashes and restarts.
@@ -76,6 +77,7 @@ class NativeBackend:
         folder: Callable[[], Path | None],
         log_dir: Path,
         budgets_file: Path | None = None,
+        references: Path | None = None,
         memory_floor: int | None = None,
         on_change: Callable[[BackendStatus], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -86,6 +88,7 @@ class NativeBackend:
         self._model = model
         self._folder = folder
         self._budgets_file = budgets_file
+        self._references = references
         self._memory_floor = memory_floor
         self._log_file = log_dir / "native-worker.log"
         self._on_change = on_change
@@ -404,6 +407,7 @@ class NativeBackend:
             max_tokens=settings.max_tokens,
             threads=settings.threads,
             budgets_file=str(self._budgets_file) if self._budgets_file else None,
+            references=str(self._references) if self._references else None,
             memory_floor=self._memory_floor,
         )
 
