@@ -109,6 +109,7 @@ def _assemble(
             folder=lambda: hub.folder(dtype="float32" if exact else None),
             log_dir=log_dir,
             budgets_file=paths.token_budgets,
+            references=paths.references,
             memory_floor=None if floor is None else int(floor * GIB),
             **told,
         )
