@@ -136,7 +136,7 @@ class Leaving(FakeEngine):
 def test_a_service_that_goes_away_under_a_command_is_told(
     cli: CommandLine, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedctl.control.client._GIVE_UP_S", 0.0)
+    monkeypatch.setattr("embedctl.control.connection._GIVE_UP_S", 0.0)
     fake = Leaving(native=canned.native(BackendState.UNLOADED))
     with served(fake, home) as fake.server:
         outcome = cli("embed", "one")

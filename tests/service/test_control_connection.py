@@ -47,7 +47,7 @@ def path(home: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedctl.control.client._PAUSES", (0.01,))
+    monkeypatch.setattr("embedctl.control.connection._PAUSES", (0.01,))
 
 
 def connected(*states: bool) -> Callable[[list[Message]], bool]:
@@ -333,7 +333,7 @@ def test_a_call_under_way_tells_the_loss(home: Path, monkeypatch: pytest.MonkeyP
         return ()
 
     monkeypatch.setattr(fake, "refresh", refresh)
-    monkeypatch.setattr("embedctl.control.client._PATIENCE_S", 0.05)
+    monkeypatch.setattr("embedctl.control.connection._PATIENCE_S", 0.05)
     with served(fake, home) as server, client(home) as remote:
         threading.Thread(target=lambda: (asked.wait(10.0), server.stop())).start()
         with pytest.raises(ConnectionLostError, match="was lost") as caught:
@@ -353,7 +353,7 @@ def test_a_request_with_a_deadline_ends_although_the_service_hangs(
     fake, leave = FakeEngine(), threading.Event()
     monkeypatch.setattr(fake, "embed", lambda *_, **__: leave.wait(10.0))
     with served(fake, home), client(home) as remote:
-        monkeypatch.setattr("embedctl.control.client._QUICK_S", 0.01)
+        monkeypatch.setattr("embedctl.control.client.QUICK_S", 0.01)
         with pytest.raises(ConnectionLostError, match="was lost"):
             remote.embed(["x"], timeout=0.01)
         leave.set()
@@ -384,7 +384,7 @@ def test_a_job_of_a_service_that_was_started_anew_is_told_to_be_lost(home: Path)
 
 
 def test_jobs_are_given_up_when_nobody_comes_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedctl.control.client._GIVE_UP_S", 0.0)
+    monkeypatch.setattr("embedctl.control.connection._GIVE_UP_S", 0.0)
     with served(FakeEngine(), home) as server, client(home) as remote:
         job = remote.load("ollama")
         server.stop()

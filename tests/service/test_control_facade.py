@@ -171,7 +171,7 @@ def test_an_error_that_nobody_foresaw_is_told_and_the_service_goes_on(
 def test_what_is_no_call_is_refused(remote: RemoteEngine) -> None:
     for name in ("close", "paths", "_called", "errors", "no_such"):
         with pytest.raises(UsageError, match="no call"):
-            remote._link_now().call(name, (), {})
+            remote._connection.link().call(name, (), {})
 
 
 def test_vectors_cross_bit_by_bit_and_may_be_changed(remote: RemoteEngine) -> None:

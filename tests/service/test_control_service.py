@@ -37,7 +37,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
         return found[-1]
 
     monkeypatch.setattr("embedctl.engine.opening.open_engine", open_engine)
-    monkeypatch.setattr("embedctl.control.client._PATIENCE_S", 0.02)
+    monkeypatch.setattr("embedctl.control.connection._PATIENCE_S", 0.02)
     return found
 
 
@@ -97,8 +97,8 @@ def test_a_service_of_other_vectors_is_left_alone(
 def test_a_service_that_came_back_is_used_again(
     home: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedctl.control.client._PAUSES", (0.01,))
-    monkeypatch.setattr("embedctl.control.client._PATIENCE_S", 10.0)
+    monkeypatch.setattr("embedctl.control.connection._PAUSES", (0.01,))
+    monkeypatch.setattr("embedctl.control.connection._PATIENCE_S", 10.0)
     again = FakeEngine()
     with served(FakeEngine(), home) as first, service() as ours:
         ours.embed("x")

@@ -85,7 +85,7 @@ def ssh(tmp_path: Path, spark: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSsh
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr("embedctl.control.client._PAUSES", (0.01,))
+    monkeypatch.setattr("embedctl.control.connection._PAUSES", (0.01,))
     return FakeSsh(folder, Paths.in_folder(spark).socket)
 
 
