@@ -369,7 +369,10 @@ class WorkerClient:
             pending, self._pending = list(self._pending.values()), {}
         served = self._ready.done() and self._ready.exception() is None
         if served and not told and self._on_exit is not None:
-            self._on_exit(end)  # first: a caller that tries again at once must not find this worker in place
+            try:  # first: a caller that tries again at once must not find this worker in place
+                self._on_exit(end)
+            except Exception:  # those who wait below must be told in any case
+                log.exception("what follows a worker's end failed")
         for future in pending:
             future.set_exception(_not_loaded() if told else _crashed(end))
         if not self._ready.done():

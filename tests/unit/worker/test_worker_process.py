@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import Future
 from importlib.util import cache_from_source
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from embedctl import errors
+from embedctl.errors import WorkerCrashedError
 from embedctl.worker import process
+from embedctl.worker.client import WorkerClient
+from embedctl.worker.frames import Frame
 from embedctl.worker.process import WorkerExit, log_tail, open_log, worker_environment
-from embedctl.worker.protocol import error_fields, error_from
+from embedctl.worker.protocol import WorkerOptions, error_fields, error_from
 
 
 def test_a_worker_gets_no_token_and_no_network() -> None:
@@ -127,3 +132,17 @@ def test_the_engines_side_imports_nothing_heavy() -> None:
     code = f"import embedctl.backends.native, sys; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_callers_are_told_of_the_end_even_if_nobody_can_be_started_in_its_place(tmp_path: Path) -> None:
+    def no_thread_left(end: WorkerExit) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = WorkerClient(WorkerOptions("nowhere"), log_file=tmp_path / "log", on_exit=no_thread_left)
+    waiting: Future[Frame] = Future()
+    client._pending[1] = waiting
+    client._ready.set_result(cast(Any, None))
+    with open_log(tmp_path / "log") as log_file:
+        client._finish(-9, log_file)
+    with pytest.raises(WorkerCrashedError, match="SIGKILL"):
+        waiting.result(0)
