@@ -106,6 +106,26 @@ def test_the_socket_of_another_user_is_not_trusted(home: Path, monkeypatch: pyte
             attach(Paths.in_folder(home))
 
 
+def test_a_link_that_another_user_made_to_a_folder_of_ours_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, link = tmp_path / "ours", tmp_path / "run"
+    ours.mkdir(mode=0o755)
+    link.symlink_to(ours)
+    lstat = Path.lstat
+
+    def made_by_another(self: Path) -> os.stat_result:
+        found = list(lstat(self))
+        found[stat.ST_UID] = 12345 if self == link else found[stat.ST_UID]
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "lstat", made_by_another)
+    with pytest.raises(ServiceError, match="another user"):
+        Endpoint.claim(link / "control.sock", "service")
+    assert list(ours.iterdir()) == []
+    assert stat.S_IMODE(ours.stat().st_mode) == 0o755
+
+
 def test_a_long_path_is_made_a_short_one(tmp_path: Path) -> None:
     paths = Paths.in_folder(tmp_path / ("x" * 120))
     assert len(os.fsencode(paths.socket)) < 100

@@ -123,10 +123,10 @@ def connect(path: Path, *, timeout: float) -> socket.socket | None:
 
 
 def _check_owner(path: Path) -> None:
-    """Refuse what another user has put there: texts would go to them."""
-    owner = path.stat().st_uid
-    if owner not in (os.getuid(), _ROOT):
-        raise ServiceError(
-            f"{path} belongs to another user (UID {owner})",
-            remedy="have it removed, or set EMBEDCTL_HOME or XDG_RUNTIME_DIR to a folder of your own",
-        )
+    """Refuse what another user has put there, a link to something of ours too: texts would go to them."""
+    for owner in (path.lstat().st_uid, path.stat().st_uid):
+        if owner not in (os.getuid(), _ROOT):
+            raise ServiceError(
+                f"{path} belongs to another user (UID {owner})",
+                remedy="have it removed, or set EMBEDCTL_HOME or XDG_RUNTIME_DIR to a folder of your own",
+            )
