@@ -62,8 +62,8 @@ _BACKENDS, _MODEL, _PULL = "backends", "model", "pull"
 """Groups of jobs that exclude each other."""
 _MEASURING = ("benchmark", "check", "tune")
 """Kinds of jobs that keep a backend busy past the traffic's eyes: a probe beside them would wait in vain."""
-_FIRST_SAMPLE_S = 3.0
-"""How long a load that follows the start at once waits for the first figures of the machine."""
+_FRESH_SAMPLE_S = 3.0
+"""How long a load that follows the start, or another load, at once waits for figures of the machine."""
 
 
 class Engine:
@@ -498,7 +498,7 @@ class Engine:
     def _room(self) -> Room:
         """The room as of now: by the sampler, or, where none runs, by a reading of its own."""
         if self._sampler is not None:
-            sample = self._latest.first(timeout=_FIRST_SAMPLE_S)
+            sample = self._latest.after(self._lifecycle.load_ended, timeout=_FRESH_SAMPLE_S)
         else:
             with self._reading:  # a probe is read by one thread at a time
                 readings = self._parts.probe.read({})

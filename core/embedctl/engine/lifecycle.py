@@ -52,6 +52,8 @@ class Lifecycle:
         self._drain_timeout = drain_timeout
         self._settle_timeout = settle_timeout
         self._unloaded = float("-inf")
+        self.load_ended = float("-inf")
+        """When the last load ended, by the monotonic clock: what was read of the memory before is outdated."""
         self._locks = {name: threading.RLock() for name in backends}
         self._admission = threading.Lock()
         """Held from the look at the memory to the end of a load: two loads must not count the same bytes."""
@@ -259,6 +261,7 @@ class Lifecycle:
             self._admit(name, backend.preflight().expected_bytes, cancel)
             yield
         finally:
+            self.load_ended = time.monotonic()
             self._admission.release()
 
     def _admit(self, name: BackendName, expected: int | None, cancel: CancelToken) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +83,8 @@ class LatestSample:
         self._sample: Sample | None = None
         self._processes: tuple[GpuProcess, ...] = ()
         self._count = 0
+        self._put = -math.inf
+        """When the newest came, by the monotonic clock."""
         self._watchers: tuple[Watcher, ...] = ()
 
     @property
@@ -91,10 +95,11 @@ class LatestSample:
     def processes(self) -> tuple[GpuProcess, ...]:
         return self._processes
 
-    def first(self, timeout: float) -> Sample | None:
-        """The newest sample; where there is none yet, the first, if it comes within `timeout` seconds."""
+    def after(self, moment: float, timeout: float) -> Sample | None:
+        """The newest sample. One from before `moment` (monotonic), or none, is given only when no other comes
+        within `timeout` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._sample is not None, timeout)
+            self._changed.wait_for(lambda: self._put > moment, timeout)
             return self._sample
 
     def put(self, sample: Sample, processes: tuple[GpuProcess, ...]) -> None:
@@ -102,6 +107,7 @@ class LatestSample:
             self._sample = sample
             self._processes = processes
             self._count += 1
+            self._put = time.monotonic()
             for watcher in self._watchers:
                 watcher.see(sample)
             self._changed.notify_all()

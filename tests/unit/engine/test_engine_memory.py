@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from embedctl.engine.memory import GIB, LatestSample, held_bytes, room
 from embedctl.lab.window import SampleWindow
-from embedctl.records import GpuInfo, Machine, Sample
+from embedctl.records import GpuInfo, JobState, Machine, Sample
+from tests.support.engines import rig
 
 CARD = GpuInfo(0, "Card", "GPU-1", 24 * GIB, "nvmlDeviceGetMemoryInfo", unified=False)
 MACHINE = Machine("m", "Linux", "x86_64", 8, 64 * GIB, "580", "13.0", (CARD,), 0, None)
@@ -90,3 +95,28 @@ def test_only_a_sample_taken_from_now_on_counts() -> None:
     latest.put(SAMPLE, ())
     assert not latest.wait_until(lambda _: True, 0.0)
     assert not latest.wait_until(lambda _: True, 10.0, stop=lambda: True)
+
+
+def test_a_sample_from_before_is_given_only_when_no_other_comes() -> None:
+    latest = LatestSample()
+    assert latest.after(-math.inf, 0.0) is None
+    latest.put(SAMPLE, ())
+    assert latest.after(-math.inf, 0.0) is SAMPLE
+    moment, newer = time.monotonic(), Sample(2.0, {})
+    assert latest.after(moment, 0.0) is SAMPLE
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(latest.after, moment, 30.0)
+        latest.put(newer, ())
+        assert waiting.result(30) is newer
+
+
+def test_the_room_after_a_load_is_not_that_of_before_it(tmp_path: Path) -> None:
+    with rig(tmp_path) as r:
+        assert r.engine._sampler is not None
+        r.engine._sampler.stop()
+        r.engine._latest.put(Sample(1.0, {"host_memory_available": 10.0 * GIB}), ())
+        assert r.engine.load("native").wait(30).state is JobState.DONE
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(r.engine._room)
+            r.engine._latest.put(Sample(2.0, {"host_memory_available": 8.0 * GIB}), ())
+            assert looking.result(30).available == 8 * GIB
