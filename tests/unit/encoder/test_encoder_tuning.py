@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -27,7 +26,7 @@ from embedctl.encoder.tuning import (
     tune,
 )
 from embedctl.errors import Cancelled
-from tests.support.tiny_models import BERT_DENSE, XLM_R, tiny_model
+from tests.support.tiny_models import XLM_R, tiny_model
 
 pytestmark = pytest.mark.torch
 

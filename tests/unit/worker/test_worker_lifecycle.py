@@ -57,8 +57,13 @@ def worker(started: tuple[WorkerClient, WorkerReady]) -> WorkerClient:
 
 def test_start_tells_its_steps_and_what_was_loaded(started: tuple[WorkerClient, WorkerReady]) -> None:
     client, ready = started
-    imports = ["importing torch", "importing sentence-transformers"]
-    assert STEPS == ["starting Python", *imports, "loading weights", "canary"]
+    assert STEPS == [
+        "starting Python",
+        "importing torch",
+        "importing sentence-transformers",
+        "loading weights",
+        "canary",
+    ]
     assert (ready.dimension, ready.max_tokens, ready.pooling) == (384, 256, "mean")
     assert ready.canary.passed
     assert ready.attention == "grouped"
