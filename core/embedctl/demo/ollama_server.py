@@ -4,7 +4,7 @@
 
 Prints one line `{"port": …}` once it listens, and ends with its parent (when stdin closes). It speaks of
 itself as simulated in its version; what it answers is real: the vectors come from the model, in a process
-of its own, one text at a time, as Ollama does it.
+of its own, one text at a time, as Ollama does it. Beside it stands a simulated language model.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Self
 
+from embedctl.demo.language_model import TAG as LANGUAGE_TAG
+from embedctl.demo.language_model import DemoLanguageModel
 from embedctl.demo.ollama_scheduler import Scheduler, ServedModel, StartRunner, keep_alive_seconds
 
 VERSION: Final = "0.33.0-simulated"
@@ -62,8 +64,10 @@ class OllamaApi:
         pull_rate: float = PULL_RATE,
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], object] = time.sleep,
+        language_model: DemoLanguageModel | None = None,
     ) -> None:
         self.scheduler = scheduler
+        self._language_model = language_model
         self.version = version
         self._pull_rate = pull_rate
         self._clock = clock
@@ -78,16 +82,39 @@ class OllamaApi:
             case "GET", "/api/version":
                 return Reply(200, {"version": self.version})
             case "GET", "/api/tags":
-                return Reply(200, {"models": [self._entry()] if self.scheduler.present else []})
+                entries = [self._entry()] if self.scheduler.present else []
+                generating = [self._language_model.entry()] if self._language_model else []
+                return Reply(200, {"models": entries + generating})
             case "GET", "/api/ps":
                 return Reply(200, {"models": self._running()})
             case "POST", "/api/pull":
                 return Reply(lines=self._pull(model))
-            case ("POST", "/api/show" | "/api/embed" | "/api/embeddings") | ("DELETE", "/api/delete"):
+            case "POST", "/api/generate" | "/api/show" if (
+                self._language_model is not None and _full(model) == LANGUAGE_TAG
+            ):
+                return self._of_language_model(self._language_model, path, body)
+            case "POST", "/api/generate" if (
+                self.scheduler.present and _full(model) == self.scheduler.model.tag
+            ):
+                return _error(400, f'"{model}" does not support generate')
+            case ("POST", "/api/show" | "/api/embed" | "/api/embeddings" | "/api/generate") | (
+                "DELETE",
+                "/api/delete",
+            ):
                 if not self.scheduler.present or _full(model) != self.scheduler.model.tag:
                     return _error(404, f'model "{model}" not found, try pulling it first')
                 return self._of_model(path, body)
         return _error(404, "404 page not found")
+
+    def _of_language_model(self, model: DemoLanguageModel, path: str, body: Mapping[str, Any]) -> Reply:
+        if path == "/api/show":
+            return Reply(200, model.show())
+        if body.get("keep_alive") == 0 and not body.get("prompt"):
+            model.unload()
+            return Reply(200, {"model": body["model"], "response": "", "done": True, "done_reason": "unload"})
+        if body.get("stream", True):
+            return Reply(lines=model.lines(body))
+        return Reply(200, model.whole(body))
 
     def _of_model(self, path: str, body: Mapping[str, Any]) -> Reply:
         if path == "/api/show":
@@ -157,8 +184,9 @@ class OllamaApi:
 
     def _running(self) -> list[dict[str, Any]]:
         loaded = self.scheduler.loaded
+        generating = self._running_language_model()
         if loaded is None:
-            return []
+            return generating
         options, expires = loaded
         expiry = _FOREVER if math.isinf(expires) else datetime.fromtimestamp(expires, UTC)
         return [
@@ -167,8 +195,16 @@ class OllamaApi:
                 "expires_at": expiry.isoformat(),
                 "size_vram": self.scheduler.model.size,  # the simulated GPU holds all of it
                 "context_length": options.num_ctx,
-            }
+            },
+            *generating,
         ]
+
+    def _running_language_model(self) -> list[dict[str, Any]]:
+        model = self._language_model
+        if model is None or not model.loaded:
+            return []
+        entry = model.entry()
+        return [{**entry, "expires_at": _FOREVER.isoformat(), "size_vram": entry["size"]}]
 
     def _show(self) -> dict[str, Any]:
         model = self.scheduler.model
@@ -218,9 +254,12 @@ class OllamaServer:
         intercept: Interceptor | None = None,
         version: str = VERSION,
         pull_rate: float = PULL_RATE,
+        language_model: DemoLanguageModel | None = None,
     ) -> None:
         self.scheduler = Scheduler(model, start)
-        self.api = OllamaApi(self.scheduler, version=version, pull_rate=pull_rate)
+        self.api = OllamaApi(
+            self.scheduler, version=version, pull_rate=pull_rate, language_model=language_model
+        )
         self.intercept = intercept
         self._http = _HttpServer(("127.0.0.1", port), _Handler)
         self._http.ollama = self
@@ -329,9 +368,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/x-ndjson")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for line in reply.lines:
-            payload = json.dumps(line).encode() + b"\n"
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(payload), payload))
+        try:
+            for line in reply.lines:
+                payload = json.dumps(line).encode() + b"\n"
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(payload), payload))
+        finally:
+            if isinstance(reply.lines, Generator):
+                reply.lines.close()  # a client that left must not hold up the next one
         self.wfile.write(b"0\r\n\r\n")
 
 
@@ -368,7 +411,8 @@ def main(arguments: list[str] | None = None) -> int:
     from embedctl.demo.ollama_model import describe_folder, runner_starter
 
     model = describe_folder(given.model_folder, _full(given.tag))
-    with OllamaServer(model, runner_starter(given.model_folder, given.log_dir), port=given.port) as server:
+    start = runner_starter(given.model_folder, given.log_dir)
+    with OllamaServer(model, start, port=given.port, language_model=DemoLanguageModel()) as server:
         sys.stdout.write(json.dumps({"port": server.port, "version": VERSION}) + "\n")
         sys.stdout.flush()
         sys.stdin.buffer.read()  # until the parent closes it or ends
