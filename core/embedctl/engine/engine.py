@@ -60,7 +60,7 @@ _ACTIVE = "active_backend"
 """Key of the active choice in the store."""
 _BACKENDS, _MODEL, _PULL = "backends", "model", "pull"
 """Groups of jobs that exclude each other."""
-_MEASURING = ("benchmark", "check", "tune")
+_MEASURING = ("benchmark", "check", "coexist", "quality", "tune")
 """Kinds of jobs that keep a backend busy past the traffic's eyes: a probe beside them would wait in vain."""
 _FRESH_SAMPLE_S = 3.0
 """How long a load that follows the start, or another load, at once waits for figures of the machine."""

@@ -53,7 +53,7 @@ class Lifecycle:
         self._settle_timeout = settle_timeout
         self._unloaded = float("-inf")
         self.load_ended = float("-inf")
-        """When the last load ended, by the monotonic clock: what was read of the memory before is outdated."""
+        """When the last load ended, by the monotonic clock: older figures of the memory are of no use."""
         self._locks = {name: threading.RLock() for name in backends}
         self._admission = threading.Lock()
         """Held from the look at the memory to the end of a load: two loads must not count the same bytes."""

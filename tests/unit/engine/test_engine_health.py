@@ -50,7 +50,7 @@ def test_a_probe_that_is_answered_makes_it_ready(r: Rig) -> None:
     assert health(r, "ollama").condition is Condition.IDLE
 
 
-@pytest.mark.parametrize("kind", ["benchmark", "check", "tune"])
+@pytest.mark.parametrize("kind", ["benchmark", "check", "coexist", "quality", "tune"])
 def test_a_probe_never_waits_behind_a_job_that_measures(
     r: Rig, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
