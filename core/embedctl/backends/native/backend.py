@@ -191,6 +191,7 @@ class NativeBackend:
     def unload(self) -> None:
         self._restarts.forget()
         with self._changing:
+            self._restarts.forget()  # a load that failed meanwhile may have left one due
             with self._lock:
                 client = self._client
             if client is not None:
