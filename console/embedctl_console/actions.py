@@ -6,8 +6,8 @@ Screens that bring their own bindings (History, the charts) are added by `bindin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from textual.binding import Binding
@@ -24,10 +24,19 @@ SCREENS: Final = (
     ("models", "Models"),
     ("benchmarks", "Benchmarks"),
     ("history", "History"),
+    ("check", "Check"),
+    ("quality", "Quality"),
     ("doctor", "Doctor"),
+    ("settings", "Settings"),
     ("help", "Help"),
 )
-"""Names of the screens with their titles, in the order of the keys 1 to 6."""
+"""Names of the screens with their titles, in the order of the keys 1 to 9."""
+
+OPENED: Final = (("reading", "A text that was opened"), ("distribution", "Distribution of a run"))
+"""Screens that another one opens, with what Help calls them."""
+
+Keymap = Mapping[str, str]
+"""Keys that the user has chosen, by the ids of actions; several are separated by commas."""
 
 When = Callable[["ConsoleState"], bool]
 
@@ -51,6 +60,10 @@ def _some_backend_loaded(state: ConsoleState) -> bool:
 
 def _no_benchmark_runs(state: ConsoleState) -> bool:
     return state.running("benchmark") is None
+
+
+def _no_check_runs(state: ConsoleState) -> bool:
+    return state.running("check") is None
 
 
 def _model_incomplete(state: ConsoleState) -> bool:
@@ -95,6 +108,16 @@ class Action:
     """Works in dialogs too."""
 
     @property
+    def id(self) -> str:
+        """The binding's id, by which the user's key map names it."""
+        return f"{self.where}.{self.name}"
+
+    def under(self, keymap: Keymap) -> Action:
+        """The same action with the keys that the user has chosen for it."""
+        keys = keymap.get(self.id)
+        return self if keys is None else replace(self, key=keys, key_display="")
+
+    @property
     def textual_action(self) -> str:
         """As `run_action` takes it; actions that work everywhere belong to the app."""
         action = self.action or self.name
@@ -113,7 +136,7 @@ class Action:
             key_display=self.key_display or None,
             priority=self.priority,
             tooltip=self.help,
-            id=f"{self.where}.{self.name}",
+            id=self.id,
         )
 
 
@@ -144,14 +167,17 @@ def key_name(key: str) -> str:
     return "+".join([*modifiers, _KEY_NAMES.get(last, last)])
 
 
+NO_KEYMAP: Final[Keymap] = {}
+
 ACTIONS: Final = (
+    Action("cancel", "x", "Cancel", "cancel the job that runs", when=_job_runs),
+    Action("switch", "s", "Switch", "make the other backend the active one, after a look at the plan"),
+    Action("check", "k", "Check", "ask whether it is safe to switch", when=_no_check_runs),
+    Action("benchmark", "b", "Benchmark", "measure both backends", when=_no_benchmark_runs),
     Action(
         "load", "l", "Load", "load the backend that has the focus, else native", when=_some_backend_unloaded
     ),
     Action("unload", "u", "Unload", "unload the backend that has the focus", when=_some_backend_loaded),
-    Action("switch", "s", "Switch", "make the other backend the active one, after a look at the plan"),
-    Action("benchmark", "b", "Benchmark", "measure both backends", when=_no_benchmark_runs),
-    Action("cancel", "x", "Cancel", "cancel the job that runs", when=_job_runs),
     *(
         Action(
             f"show-{name}",
@@ -194,14 +220,54 @@ ACTIONS: Final = (
     Action("open", "enter", "Open", "show the run under the cursor", "benchmarks", "open_run", shown=False),
     Action("mark", "space", "Mark", "mark a run for comparison (two at most)", "benchmarks"),
     Action("compare", "c", "Compare", "lay the two marked runs side by side", "benchmarks"),
+    Action("draw", "d", "Draw", "draw how the latencies of this run are spread", "benchmarks"),
+    # Check
+    Action(
+        "open",
+        "enter",
+        "Evidence",
+        "show what the finding under the cursor rests on",
+        "check",
+        "open_finding",
+    ),
+    Action("worst", "w", "Worst texts", "show the texts with the lowest cosines", "check"),
+    # Quality
+    Action("open", "enter", "Evidence", "show the study under the cursor in full", "quality", "open_study"),
+    Action("worst", "w", "Worst queries", "show the queries that lost most", "quality"),
     # Doctor
     Action("again", "r", "Run again", "look at everything again", "doctor"),
+    # Settings
+    Action("edit", "enter", "Change", "change the setting under the cursor", "settings", "edit_setting"),
+    Action(
+        "unset",
+        "delete,backspace",
+        "Default",
+        "take the setting out of the file: the default holds",
+        "settings",
+    ),
+    # Screens that another one opens
+    Action("back", "escape,backspace", "Back", "back to the list", "reading"),
+    Action("back", "escape,backspace", "Back", "back to the runs", "distribution"),
+    Action(
+        "form",
+        "g",
+        "Form",
+        "draw the share that was at least as fast, or a histogram",
+        "distribution",
+        "next_form",
+    ),
 )
 
 
-def actions_of(where: str) -> tuple[Action, ...]:
-    """The actions of one screen, or those that work everywhere."""
-    return tuple(action for action in ACTIONS if action.where == where)
+def actions_of(where: str, keymap: Keymap = NO_KEYMAP) -> tuple[Action, ...]:
+    """The actions of one screen, or those that work everywhere, with the keys of `keymap`."""
+    return tuple(action.under(keymap) for action in ACTIONS if action.where == where)
+
+
+def key_of(action_id: str, keymap: Keymap = NO_KEYMAP) -> str:
+    """The first key of an action as it is printed, for sentences that name it."""
+    action = next(action for action in ACTIONS if action.id == action_id).under(keymap)
+    return key_name(action.key.split(",")[0])
 
 
 def bindings_of(where: str) -> list[Binding]:
@@ -222,18 +288,20 @@ def is_available(where: str, textual_action: str, state: ConsoleState | None) ->
     return any(action.when(state) for action in found)
 
 
-def bindings_as_actions(where: str, bindings: Iterable[object]) -> tuple[Action, ...]:
-    """Actions for the bindings that a widget or a foreign screen declares, for the Help screen."""
+def bindings_as_actions(
+    where: str, bindings: Iterable[object], keymap: Keymap = NO_KEYMAP
+) -> tuple[Action, ...]:
+    """Actions for the bindings with ids that a widget or a foreign screen declares."""
     return tuple(
         Action(
-            binding.id or binding.action,
+            binding.id.removeprefix(f"{where}."),
             binding.key,
             binding.description,
             binding.tooltip or binding.description,
             where,
             binding.action,
             key_display=binding.key_display or "",
-        )
+        ).under(keymap)
         for binding in bindings
-        if isinstance(binding, Binding) and binding.description
+        if isinstance(binding, Binding) and binding.id
     )

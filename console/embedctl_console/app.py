@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
@@ -30,9 +30,15 @@ if TYPE_CHECKING:
 
     from embedctl.engine import EngineFacade, JobHandle
     from embedctl.events import ConnectionChanged, Message
+    from embedctl_console.actions import Keymap
     from embedctl_console.state import ConsoleState, Topic
 
 _MODEL_JOBS = ("download", "verify", "remove")
+_HEALTH_EVERY: Final = 2.0
+"""Seconds between two looks at how the backends do."""
+_HEALTH_EVENTS: Final = frozenset({"health", "trial", "switch"})
+_DECIDING: Final = ("version", "revision", "dtype", "attention", "max_tokens")
+"""Fields of a backend's status that a check's answer depends on."""
 
 
 class ConsoleApp(App[None]):
@@ -80,6 +86,8 @@ class ConsoleApp(App[None]):
         self.leaving = False
         """The engine is being closed, or was."""
         self._exit_code = 0
+        self._health_asked_at = float("-inf")
+        self._asking_health = False
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DEFAULT_THEME
@@ -130,6 +138,8 @@ class ConsoleApp(App[None]):
         self._guard_size(self.size)
         self.run_worker(self._load_past(), group="past")
         self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
+        self._look_at_health()
+        self._look_at_standing()
 
     def _open_on_thread(self) -> ConsoleState:
         self._engine = self._open_engine()
@@ -140,12 +150,33 @@ class ConsoleApp(App[None]):
         return ConsoleState(self._engine.status())
 
     def _take_settings(self) -> None:
-        wanted = self.engine.settings.console.theme
+        self.take_keys(self.engine.settings.console.keys)
+        self.take_theme(self.engine.settings.console.theme)
+
+    def take_theme(self, wanted: str) -> None:
+        """Use a theme by its name; one that is not known is told and passed over."""
         if wanted in self.available_themes:
             self.theme = wanted
         else:
             ours = ", ".join(theme.name for theme in THEMES)
             self.notify(f"There are: {ours}", title=f"No theme is called {wanted!r}", severity="warning")
+
+    def take_keys(self, wanted: Keymap) -> None:
+        """Let actions have the keys that the settings name; what cannot be used is told and left out."""
+        assert self.state is not None
+        problems: tuple[str, ...] = ()
+        if wanted:
+            from embedctl_console.keymap import checked
+            from embedctl_console.mappable import mappable_actions
+
+            wanted, problems = checked(wanted, mappable_actions())
+        self.state.keymap = dict(wanted)
+        self.set_keymap(self.state.keymap)
+        if problems:
+            self.notify(
+                "\n".join(problems), title="[console.keys] cannot be used in full", severity="warning",
+                timeout=10, markup=False,
+            )  # fmt: skip
 
     async def _load_past(self) -> None:
         """Give the live charts and the list of events what was recorded before."""
@@ -178,14 +209,57 @@ class ConsoleApp(App[None]):
         self.news.publish(Topic.MODEL)
         self.refresh_bindings()
 
+    # How the backends do, and whether it is safe to switch
+
+    def _look_at_health(self) -> None:
+        """At most one look at a time: an engine that hangs must not gather threads."""
+        if not self._asking_health:
+            self._asking_health = True
+            self._health_asked_at = self.clock()
+            self.run_worker(self._ask_health(), group="health")
+
+    async def _ask_health(self) -> None:
+        from embedctl_console.state import Topic
+
+        engine, state = self.engine, self.state
+        assert state is not None
+        try:
+            state.health, state.trial = await run_in_thread(lambda: (engine.health(), engine.trial()))
+        except EmbedctlError:  # a lost connection, which is told; what was known says nothing any more
+            state.health = state.trial = None
+        finally:
+            self._asking_health = False
+        self.news.publish(Topic.HEALTH)
+
+    def _look_at_standing(self) -> None:
+        self.run_worker(self._ask_standing(), group="standing", exclusive=True)
+
+    async def _ask_standing(self) -> None:
+        from embedctl_console.state import Standing, Topic
+
+        engine, state = self.engine, self.state
+        assert state is not None
+
+        def ask() -> Standing:
+            found = engine.studies("check", 1)
+            return Standing(found[0], engine.check_changes() or ()) if found else Standing(None)
+
+        try:
+            state.standing = await run_in_thread(ask)
+        except EmbedctlError:  # an unreadable store is told where its studies are listed
+            state.standing = None
+        self.news.publish(Topic.VERDICT | Topic.BACKENDS)
+
     # News
 
     def _take_news(self, messages: tuple[Message, ...]) -> None:
+        from embedctl.events import EventRecorded
         from embedctl_console.state import Topic
 
         if self.state is None or self.leaving or not self.screen_stack:  # too late to show
             return
         ended, before = dict(self.state.ended), self.state.connection
+        deciding = _deciding(self.state)
         changed = self.state.apply_all(messages)
         for kind, job in self.state.ended.items():
             if ended.get(kind) is not job:
@@ -195,6 +269,12 @@ class ConsoleApp(App[None]):
         self.news.publish(changed)
         if changed & (Topic.BACKENDS | Topic.JOBS):
             self.refresh_bindings()
+        dated = any(isinstance(m, EventRecorded) and m.event.kind in _HEALTH_EVENTS for m in messages)
+        due = self.clock() - self._health_asked_at >= _HEALTH_EVERY
+        if dated or (due and Topic.SAMPLE in changed):
+            self._look_at_health()
+        if _deciding(self.state) != deciding:
+            self._look_at_standing()
 
     def _connection_changed(self, before: ConnectionChanged | None) -> None:
         now = self.state.connection if self.state is not None else None
@@ -216,6 +296,8 @@ class ConsoleApp(App[None]):
     def _job_ended(self, job: JobUpdate) -> None:
         if job.kind in _MODEL_JOBS:
             self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
+        if job.kind == "check":
+            self._look_at_standing()
         if job.kind in getattr(self.screen, "TELLS", ()):
             return
         if job.state is JobState.FAILED and job.failure is not None:
@@ -304,6 +386,9 @@ class ConsoleApp(App[None]):
     def action_benchmark(self) -> None:
         self.start_job(self.engine.benchmark, then_show="benchmarks")
 
+    def action_check(self) -> None:
+        self.start_job(self.engine.check, then_show="check")
+
     def action_cancel(self) -> None:
         assert self.state is not None
         about = getattr(self.screen, "JOBS", ())
@@ -385,6 +470,11 @@ class ConsoleApp(App[None]):
             self.push_screen(TooSmallScreen())
 
 
+def _deciding(state: ConsoleState) -> tuple[object, ...]:
+    """What of the backends' states a check's answer depends on."""
+    return tuple(getattr(status, name) for status in state.status.backends for name in _DECIDING)
+
+
 def _screen_maker(name: str, app: ConsoleApp) -> Callable[[], Screen[None]]:
     """Makes a screen when it is first shown, and imports its module only then."""
 
@@ -405,6 +495,18 @@ def _screen_maker(name: str, app: ConsoleApp) -> Callable[[], Screen[None]]:
             from embedctl_console.screens.history import HistoryScreen
 
             return HistoryScreen(clock=app.clock)
+        if name == "check":
+            from embedctl_console.screens.check import CheckScreen
+
+            return CheckScreen()
+        if name == "quality":
+            from embedctl_console.screens.quality import QualityScreen
+
+            return QualityScreen()
+        if name == "settings":
+            from embedctl_console.screens.settings import SettingsScreen
+
+            return SettingsScreen()
         if name == "doctor":
             from embedctl_console.screens.doctor import DoctorScreen
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from embedctl_console.actions import EVERYWHERE, Action, actions_of, is_available
+from embedctl_console.actions import EVERYWHERE, NO_KEYMAP, Action, actions_of, is_available
 
 if TYPE_CHECKING:
     from embedctl_console.app import ConsoleApp
@@ -18,11 +18,18 @@ class ActionsProvider(Provider):
 
     def _usable(self) -> Iterator[Action]:
         app = cast("ConsoleApp", self.app)
-        for where in (app.current_mode, EVERYWHERE):
-            for action in actions_of(where):
+        keymap = app.state.keymap if app.state is not None else NO_KEYMAP
+        for where in (getattr(self.screen, "WHERE", app.current_mode), EVERYWHERE):
+            for action in actions_of(where, keymap):
                 name = (action.action or action.name).split("(")[0]
-                if name != "command_palette" and is_available(where, name, app.state):
+                if name != "command_palette" and self._can(where, name):
                     yield action
+
+    def _can(self, where: str, name: str) -> bool:
+        """By the word of the screen, which knows more than the state."""
+        if where == EVERYWHERE:
+            return is_available(where, name, cast("ConsoleApp", self.app).state)
+        return bool(self.screen.check_action(name, ()))
 
     async def _run(self, action: Action) -> None:
         await self.app.run_action(action.textual_action, self.screen)

@@ -17,15 +17,20 @@ from embedctl.events import (
     SampleTaken,
 )
 from embedctl.records import (
+    BackendHealth,
     BackendName,
     BackendState,
     BackendStatus,
     Event,
+    Health,
     JobState,
     JobUpdate,
     ModelStatus,
     Status,
+    StudySummary,
+    TrialReport,
 )
+from embedctl_console.actions import Keymap, key_of
 from embedctl_console.recent import RecentSamples
 
 _EVENTS_KEPT: Final = 100
@@ -44,7 +49,21 @@ class Topic(Flag):
     MODEL = auto()
     CONNECTION = auto()
     """Whether the service that the console is attached to answers."""
-    ALL = MACHINE | BACKENDS | JOBS | SAMPLE | EVENTS | MODEL | CONNECTION
+    HEALTH = auto()
+    """How the backends do, and what the trial has shown."""
+    VERDICT = auto()
+    """What the last check said, and whether that still stands."""
+    ALL = MACHINE | BACKENDS | JOBS | SAMPLE | EVENTS | MODEL | CONNECTION | HEALTH | VERDICT
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The last check, and what has changed since in what its answer depends on."""
+
+    check: StudySummary | None
+    """None: there was no check."""
+    changes: tuple[str, ...] = ()
+    """Empty: the answer still stands."""
 
 
 @dataclass(slots=True)
@@ -60,6 +79,14 @@ class ConsoleState:
     """Why nothing is known of the model, when nothing is."""
     connection: ConnectionChanged | None = None
     """How it stands with the service that the console is attached to; None with an engine of its own."""
+    health: Health | None = None
+    """None until the engine was asked, or while it cannot be."""
+    trial: TrialReport | None = None
+    """What the running trial has shown; None without one."""
+    standing: Standing | None = None
+    """None until the engine was asked."""
+    keymap: Keymap = field(default_factory=dict)
+    """Keys that the user has chosen, as far as they can be used."""
     ended: dict[str, JobUpdate] = field(default_factory=dict)
     """By kind, how the last job of that kind ended in this session."""
 
@@ -124,6 +151,14 @@ class ConsoleState:
 
     def backend(self, name: BackendName) -> BackendStatus | None:
         return next((status for status in self.status.backends if status.name == name), None)
+
+    def health_of(self, name: BackendName) -> BackendHealth | None:
+        found = self.health.backends if self.health is not None else ()
+        return next((health for health in found if health.backend == name), None)
+
+    def key(self, action_id: str) -> str:
+        """The key of an action as it is printed, the user's own if there is one."""
+        return key_of(action_id, self.keymap)
 
     def ready(self, name: BackendName) -> bool:
         status = self.backend(name)

@@ -113,7 +113,7 @@ class TestNextStep:
             (BackendState.READY, UNLOADED, "native", "b"),
             (BackendState.READY, BackendState.UNAVAILABLE, "native", "b"),
             (BackendState.UNAVAILABLE, MISSING, "native", "2"),
-            (BackendState.UNAVAILABLE, BackendState.UNAVAILABLE, "native", "5"),
+            (BackendState.UNAVAILABLE, BackendState.UNAVAILABLE, "native", "7"),
         ],
     )
     def test_the_key_leads_on(

@@ -215,12 +215,12 @@ def test_two_runs_side_by_side(snap_compare: Any, size: tuple[int, int]) -> None
 
 @at_all_sizes
 def test_doctor(snap_compare: Any, size: tuple[int, int]) -> None:
-    assert picture(snap_compare, FakeEngine(), size, "5")
+    assert picture(snap_compare, FakeEngine(), size, "7")
 
 
 @at_all_sizes
 def test_help(snap_compare: Any, size: tuple[int, int]) -> None:
-    assert picture(snap_compare, FakeEngine(), size, "6")
+    assert picture(snap_compare, FakeEngine(), size, "9")
 
 
 @at_two_sizes

@@ -132,7 +132,7 @@ async def test_d_leads_to_models() -> None:
 async def test_a_hidden_dashboard_catches_up_when_it_comes_back() -> None:
     engine = FakeEngine()
     async with running(engine) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "7")
         engine.set_backend(canned.native(BackendState.FAILED))
         await settle(pilot)
         await press(pilot, "1")

@@ -36,7 +36,7 @@ async def test_the_checks_run_when_shown_and_again_on_request() -> None:
     engine = FakeEngine()
     async with running(engine) as pilot:
         assert ("doctor",) not in engine.calls
-        await press(pilot, "5")
+        await press(pilot, "7")
         assert "ptxas does not know sm_121a" in screen_text(pilot)
         engine.findings = ()
         await press(pilot, "r")
@@ -48,7 +48,7 @@ async def test_checks_that_fail_altogether_are_told() -> None:
     engine = FakeEngine()
     engine.errors["doctor"] = EmbedctlError("It could not look")
     async with running(engine) as pilot:
-        await press(pilot, "5")
+        await press(pilot, "7")
         await settle(pilot)
         assert "could not be carried out" in screen_text(pilot)
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import DataTable
 
 from embedctl.errors import EmbedctlError
 from embedctl.records import RunSummary
-from embedctl_console.actions import bindings_of
+from embedctl_console.actions import NO_KEYMAP, bindings_of
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.benchmarks_text import comparison_text, list_text, run_cells, run_text
+from embedctl_console.screens.distribution import DistributionScreen
+from embedctl_console.screens.reading import ReadingScreen
 from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
-from embedctl_console.widgets.text import Text
+from embedctl_console.widgets.table import RowTable
+from embedctl_console.widgets.text import Text, failure_text
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
+    from embedctl_console.actions import Keymap
     from embedctl_console.state import ConsoleState
 
 _COLUMNS: Final = (("mark", 1), ("run", 4), ("when", 16), ("backends", 8), ("took", 12))
@@ -50,7 +53,7 @@ class BenchmarksScreen(ConsoleScreen):
 
     def compose_body(self) -> ComposeResult:
         yield Text(id="about")
-        yield DataTable[Content](id="runs", cursor_type="row")
+        yield RowTable(id="runs")
         with VerticalScroll(id="preview", can_focus=False):
             yield Text(id="preview-text")
 
@@ -99,11 +102,16 @@ class BenchmarksScreen(ConsoleScreen):
         self.query_one("#preview").display = bool(self._runs)
         self._show_about()
 
+    @property
+    def _keymap(self) -> Keymap:
+        state = self.console.state
+        return state.keymap if state is not None else NO_KEYMAP
+
     def _show_about(self) -> None:
         if self._problem is not None:
-            text = Content.assemble(("✗ ", "$text-error"), str(self._problem))
+            text = failure_text(self._problem.what, self._problem.why, self._problem.remedy)
         else:
-            text = list_text(self._runs, self._marked, measuring=self._measuring)
+            text = list_text(self._runs, self._marked, measuring=self._measuring, keymap=self._keymap)
         self.query_one("#about", Text).show(text)
 
     def _under_cursor(self) -> int | None:
@@ -113,7 +121,7 @@ class BenchmarksScreen(ConsoleScreen):
     # Actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("mark", "open_run"):
+        if action in ("mark", "open_run", "draw"):
             return bool(self._runs)
         if action == "compare":
             return len(self._marked) == 2
@@ -149,7 +157,7 @@ class BenchmarksScreen(ConsoleScreen):
 
     @on(DataTable.RowSelected)
     def _row_selected(self) -> None:
-        """Enter, which the table takes for itself."""
+        """A click on the row under the cursor."""
         self.action_open_run()
 
     def action_open_run(self) -> None:
@@ -158,42 +166,14 @@ class BenchmarksScreen(ConsoleScreen):
             engine = self.console.engine
             self.app.push_screen(ReadingScreen(lambda _: run_text(engine.run(run_id))))
 
+    def action_draw(self) -> None:
+        run_id = self._under_cursor()
+        if run_id is not None:
+            self.app.push_screen(DistributionScreen(run_id))
+
     def action_compare(self) -> None:
         older, newer = sorted(self._marked)
         engine = self.console.engine
         self.app.push_screen(
             ReadingScreen(lambda width: comparison_text(engine.compare_runs(older, newer), width))
         )
-
-
-class ReadingScreen(ConsoleScreen):
-    """A text that is read from the store on a thread; escape goes back."""
-
-    WHERE = "reading"
-    JOBS = ("benchmark",)
-    CSS_PATH = "benchmarks.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,backspace", "back", "Back to the list", tooltip="Back to the list of runs")
-    ]
-
-    def __init__(self, read: Callable[[int], Content]) -> None:
-        """A screen that shows what `read` returns for a width in cells."""
-        super().__init__()
-        self._read = read
-
-    def compose_body(self) -> ComposeResult:
-        with VerticalScroll(id="reading-scroll"):
-            yield Text("Reading…", id="reading")
-
-    def on_mount(self) -> None:
-        self.run_worker(self._load(), group="reading")
-
-    async def _load(self) -> None:
-        try:
-            text = await run_in_thread(self._read, self.app.size.width - 2)
-        except EmbedctlError as error:
-            text = Content.assemble(("✗ ", "$text-error"), str(error))
-        self.query_one("#reading", Text).show(text)
-
-    def action_back(self) -> None:
-        self.dismiss()

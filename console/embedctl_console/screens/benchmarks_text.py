@@ -9,6 +9,7 @@ from textual.content import Content
 
 from embedctl.format import ABSENT, format_bytes, format_duration, format_moment, format_number
 from embedctl.run_tables import Table, changes, tables
+from embedctl_console.actions import NO_KEYMAP, key_of
 
 if TYPE_CHECKING:
     from embedctl.records import (
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         RunDelta,
         RunSummary,
     )
+    from embedctl_console.actions import Keymap
 
 _KEY: Final = "bold $footer-key-foreground"
 _VERDICTS: Final = {
@@ -29,25 +31,37 @@ _VERDICTS: Final = {
 }
 
 
-def list_text(runs: Sequence[RunSummary], marked: Sequence[int], *, measuring: bool) -> Content:
+def list_text(
+    runs: Sequence[RunSummary], marked: Sequence[int], *, measuring: bool, keymap: Keymap = NO_KEYMAP
+) -> Content:
     """The line above the list; all there is while the list is empty."""
     if measuring:
         return Content("A benchmark runs; its run appears here when it is done.")
     if not runs:
         return Content.assemble(
             "No run is stored yet.\n\n",
-            ("b", _KEY),
+            (key_of("everywhere.benchmark", keymap), _KEY),
             " measures both backends: one text, batches of 16 to 128, with warm-up and interleaved,\n"
             "and keeps every latency together with what it depends on.",
         )
     if len(marked) == 2:
         a, b = sorted(marked)
-        return Content.assemble(f"Runs {a} and {b} are marked: ", ("c", _KEY), " lays them side by side.")
+        return Content.assemble(
+            f"Runs {a} and {b} are marked: ",
+            (key_of("benchmarks.compare", keymap), _KEY),
+            " lays them side by side.",
+        )
     if marked:
         return Content(f"Run {marked[0]} is marked; mark one more to compare.")
     count = f"{len(runs)} runs" if len(runs) > 1 else "1 run"
     return Content.assemble(
-        f"{count} · ", ("enter", _KEY), " opens one · ", ("space", _KEY), " marks two to compare"
+        f"{count} · ",
+        (key_of("benchmarks.open", keymap), _KEY),
+        " opens one · ",
+        (key_of("benchmarks.draw", keymap), _KEY),
+        " draws its latencies · ",
+        (key_of("benchmarks.mark", keymap), _KEY),
+        " marks two to compare",
     )
 
 

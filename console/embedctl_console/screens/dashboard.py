@@ -18,6 +18,7 @@ from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.card import BackendCard
 from embedctl_console.widgets.chart import ChartSeries, TimeSeriesChart, marks_of
 from embedctl_console.widgets.lists import event_lines, here_line, next_line, process_lines
+from embedctl_console.widgets.standing import standing_line
 from embedctl_console.widgets.text import Text
 from embedctl_console.widgets.vitals import gpu_line, host_line
 
@@ -52,6 +53,7 @@ class DashboardScreen(ConsoleScreen):
         clock = self.console.clock
         yield Text(id="here")
         yield Text(id="next")
+        yield Text(id="standing")
         with Horizontal(id="cards"):
             for name in BACKENDS:
                 yield BackendCard(name)
@@ -87,7 +89,10 @@ class DashboardScreen(ConsoleScreen):
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         if changed & (Topic.MACHINE | Topic.BACKENDS | Topic.MODEL):
             self.query_one("#here", Text).show(here_line(state, self.size.width))
-        if changed & (Topic.JOBS | Topic.BACKENDS | Topic.MODEL):
+        if changed & (Topic.HEALTH | Topic.VERDICT):
+            line = standing_line(state, self.size.width - 2, self.console.clock())
+            self.query_one("#standing", Text).show(line)
+        if changed & (Topic.JOBS | Topic.BACKENDS | Topic.MODEL | Topic.VERDICT):
             self.query_one("#next", Text).show(next_line(next_step(state)))
         if changed & Topic.SAMPLE:
             self._show_vitals(state)

@@ -9,7 +9,16 @@ from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 
-from embedctl_console.actions import EVERYWHERE, SCREENS, Action, actions_of, bindings_as_actions, bindings_of
+from embedctl_console.actions import (
+    EVERYWHERE,
+    NO_KEYMAP,
+    OPENED,
+    SCREENS,
+    Action,
+    actions_of,
+    bindings_as_actions,
+    bindings_of,
+)
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.themes import THEMES
 from embedctl_console.widgets.text import Text
@@ -18,6 +27,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from embedctl.paths import Paths
+    from embedctl_console.actions import Keymap
 
 _WORDS: Final = (
     ("active", "the backend that requests go to unless they name one; it is remembered"),
@@ -30,6 +40,8 @@ _WORDS: Final = (
     ("p50, p95", "half, and 95 of 100, of the last minute's requests were at least as fast"),
     ("canary", "known texts embedded after every load; a backend that gets them wrong is not used"),
     ("switch", "load the other backend, check it, send requests there, then unload the old one"),
+    ("check", "whether both backends give the same vectors, for all that was tried; the evidence is kept"),
+    ("trial", "the other backend works on a share of the live requests before the switch"),
     ("pool", "memory that CPU and GPU share, as on a DGX Spark; GPU and host figures are never added up"),
     ("n/a", "this machine does not tell; never shown as 0"),
 )
@@ -46,23 +58,27 @@ class HelpScreen(ConsoleScreen):
         from embedctl_console.screens.history import HistoryScreen
         from embedctl_console.widgets.chart import TimeSeriesChart
 
+        state = self.console.state
+        keymap = state.keymap if state is not None else NO_KEYMAP
         foreign = (
-            ("History", bindings_as_actions("history", HistoryScreen.BINDINGS)),
-            ("A chart with the focus", bindings_as_actions("chart", TimeSeriesChart.BINDINGS)),
+            ("History", bindings_as_actions("history", HistoryScreen.BINDINGS, keymap)),
+            ("A chart with the focus", bindings_as_actions("chart", TimeSeriesChart.BINDINGS, keymap)),
         )
         with VerticalScroll(id="help-scroll"):
             yield Text(id="help")
-        self._text = help_text(foreign, self.console.engine.paths)
+        self._text = help_text(foreign, self.console.engine.paths, keymap)
 
     def on_mount(self) -> None:
         self.query_one("#help", Text).show(self._text)
 
 
-def help_text(foreign: Iterable[tuple[str, Iterable[Action]]], paths: Paths) -> Content:
+def help_text(
+    foreign: Iterable[tuple[str, Iterable[Action]]], paths: Paths, keymap: Keymap = NO_KEYMAP
+) -> Content:
     """The whole page; `foreign` names keys that do not come from the list of actions."""
-    rows: list[Content] = [_heading("Keys everywhere"), *_keys(actions_of(EVERYWHERE))]
-    for name, title in SCREENS:
-        if own := actions_of(name):
+    rows: list[Content] = [_heading("Keys everywhere"), *_keys(actions_of(EVERYWHERE, keymap))]
+    for name, title in (*SCREENS, *OPENED):
+        if own := actions_of(name, keymap):
             rows += [Content(""), _heading(title), *_keys(own)]
     for title, actions in foreign:
         rows += [Content(""), _heading(title), *_keys(actions)]
@@ -85,6 +101,7 @@ def help_text(foreign: Iterable[tuple[str, Iterable[Action]]], paths: Paths) -> 
             "embedctl config set console.charset block (or ascii), if your font lacks the dots",
         ),
         _line("no colour", "NO_COLOR=1 embedctl"),
+        _line("own keys", '[console.keys] in the settings file, such as models.verify = "w"'),
     ]
     return Content("\n").join(rows)
 
@@ -93,6 +110,7 @@ def _keys(actions: Iterable[Action]) -> list[Content]:
     return [
         Content.assemble((f"  {action.keys_shown:<12}", "bold $footer-key-foreground"), action.help)
         for action in actions
+        if action.label
     ]
 
 

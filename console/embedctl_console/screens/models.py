@@ -15,6 +15,7 @@ from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.models_text import FileRow, file_rows, model_text, outcome_text
 from embedctl_console.screens.notices import ConfirmDialog
 from embedctl_console.state import Topic
+from embedctl_console.widgets.table import RowTable
 from embedctl_console.widgets.text import Text
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class ModelsScreen(ConsoleScreen):
 
     def compose_body(self) -> ComposeResult:
         yield Text(id="model")
-        yield DataTable[Content](id="files", cursor_type="row")
+        yield RowTable(id="files")
         yield Text(id="outcome")
 
     def on_mount(self) -> None:
@@ -80,7 +81,7 @@ class ModelsScreen(ConsoleScreen):
 
     @on(DataTable.RowSelected)
     async def _row_selected(self) -> None:
-        """Enter, which the table takes for itself."""
+        """A click on the row under the cursor."""
         if self.check_action("download", ()):
             self.action_download()
 

@@ -10,8 +10,8 @@ from textual.content import Content
 
 from embedctl.format import format_bytes
 from embedctl.records import BackendState, FileState, JobState
-from embedctl_console.widgets.bottom import progress_words
-from embedctl_console.widgets.text import bar, joined
+from embedctl_console.widgets.bottom import job_text
+from embedctl_console.widgets.text import bar, failure_text, joined
 
 if TYPE_CHECKING:
     from embedctl.records import JobUpdate, ModelFile, ModelStatus, ProgressItem
@@ -89,12 +89,13 @@ def model_text(state: ConsoleState) -> Content:
 
 
 def _ollama(state: ConsoleState) -> Content:
+    pull = state.key("models.pull")
     ollama = state.backend("ollama")
     if ollama is None:
         return Content("")
     words = f"{ollama.model or 'no tag'}: {ollama.state.value}"
     if ollama.state is BackendState.MODEL_MISSING:
-        words += " · p pulls it"
+        words += f" · {pull} pulls it"
     elif ollama.state is BackendState.UNAVAILABLE:
         words += f" · {ollama.detail}"
     return Content.assemble(("Ollama  ", "bold $series-ollama"), words)
@@ -104,15 +105,11 @@ def outcome_text(state: ConsoleState) -> Content:
     """The running job in all, or how the last one ended, or what to do."""
     job = state.running("download", "verify", "pull", "remove")
     if job is not None:
-        return _running(job)
+        return _running(job, state.key("everywhere.cancel"))
     ended = [state.ended[kind] for kind in ("download", "verify", "pull", "remove") if kind in state.ended]
     last = max(ended, key=lambda update: update.job_id, default=None)
     if last is not None and last.state is JobState.FAILED and last.failure is not None:
-        failure = last.failure
-        rows = [Content.assemble(("✗ ", "$text-error"), (failure.what, "bold"))]
-        rows += [Content(failure.why)] if failure.why else []
-        rows += [Content.assemble(("→ ", "$text-accent"), failure.remedy)] if failure.remedy else []
-        return Content("\n").join(rows)
+        return failure_text(last.failure.what, last.failure.why, last.failure.remedy)
     if last is not None and last.state is JobState.CANCELLED:
         return Content.assemble(
             (f"– {last.title}: cancelled. ", "bold $text-warning"), _advice(state) or "What is here was kept."
@@ -120,36 +117,30 @@ def outcome_text(state: ConsoleState) -> Content:
     return _advice(state)
 
 
-def _running(job: JobUpdate) -> Content:
-    facts = joined([Content(words) for words in progress_words(job)])
-    parts = [Content.assemble(("▸ ", "$text-accent"), (job.title, "bold"), f"  {job.step}")]
-    if job.done is not None and job.total:
-        parts.append(
-            Content.assemble(bar(job.done / job.total, 24), f" {job.done / job.total:4.0%}  ", facts)
-        )
-    files = [item for item in job.items if item.state == "done"]
-    if job.items:
-        parts.append(
-            Content.assemble((f"{len(files)} of {len(job.items)} files done · x cancels", "$text-muted"))
-        )
-    return Content("\n").join(parts)
+def _running(job: JobUpdate, cancel: str) -> Content:
+    if not job.items:
+        return job_text(job)
+    done = sum(item.state == "done" for item in job.items)
+    files = f"{done} of {len(job.items)} files done · {cancel} cancels"
+    return Content.assemble(job_text(job), "\n", (files, "$text-muted"))
 
 
 def _advice(state: ConsoleState) -> Content:
     model, key = state.model, "bold $footer-key-foreground"
+    download, load = state.key("models.download"), state.key("everywhere.load")
     if model is None:
         return Content("")
     if any(file.state is FileState.DAMAGED for file in model.files):
         return Content.assemble(
-            ("✗ Some files are damaged. ", "bold"), ("d", key), " fetches those again, no others."
+            ("✗ Some files are damaged. ", "bold"), (download, key), " fetches those again, no others."
         )
     if not model.complete:
         missing = format_bytes(model.missing_bytes)
         resumes = any(file.state is FileState.PARTIAL for file in model.files)
         verb = "goes on with the download" if resumes else "starts the download"
-        return Content.assemble(("d", key), f" {verb} of {missing}.")
+        return Content.assemble((download, key), f" {verb} of {missing}.")
     if state.ready("native"):
         return Content.assemble(("✓ Complete", "bold $text-success"), " and loaded by the native backend.")
     return Content.assemble(
-        ("✓ Complete. ", "bold $text-success"), ("l", key), " loads it into the native backend."
+        ("✓ Complete. ", "bold $text-success"), (load, key), " loads it into the native backend."
     )

@@ -10,7 +10,7 @@ from textual.content import Content
 from embedctl.format import ABSENT, format_bytes, format_duration
 from embedctl.records import JobState, StepRecord, SwitchReport
 from embedctl_console.actions import key_name
-from embedctl_console.widgets.text import hanging
+from embedctl_console.widgets.text import failure_text, hanging
 
 if TYPE_CHECKING:
     from textual.binding import Binding
@@ -49,7 +49,8 @@ def plan_text(plan: SwitchPlan, width: int) -> Content:
         rows += [_fits(plan), Content(""), hanging(_row("steps", ""), " → ".join(plan.steps), width)]
     rows += [hanging(Content.assemble(("! ", "$text-warning")), warning, width) for warning in plan.warnings]
     if plan.obstacle is not None:
-        rows += [Content(""), *_failure_lines(plan.obstacle.what, plan.obstacle.why, plan.obstacle.remedy)]
+        obstacle = plan.obstacle
+        rows += [Content(""), failure_text(obstacle.what, obstacle.why, obstacle.remedy)]
     return Content("\n").join(rows)
 
 
@@ -92,7 +93,7 @@ def _end(job: JobUpdate) -> list[Content]:
         ]
     rows = [Content("")]
     if job.state is JobState.FAILED and job.failure is not None:
-        rows += _failure_lines(job.failure.what, job.failure.why, job.failure.remedy)
+        rows.append(failure_text(job.failure.what, job.failure.why, job.failure.remedy))
     elif job.state is JobState.CANCELLED:
         rows.append(
             Content.assemble(("– Cancelled. ", "bold $text-warning"), "The old backend is still active.")
@@ -109,15 +110,6 @@ def _end(job: JobUpdate) -> list[Content]:
         rows += [Content.assemble(("! ", "$text-warning"), warning) for warning in report.warnings]
     else:
         rows.append(Content.assemble(("✓ done", "bold $text-success")))
-    return rows
-
-
-def _failure_lines(what: str, why: str, remedy: str) -> list[Content]:
-    rows = [Content.assemble(("✗ ", "$text-error"), (what, "bold"))]
-    if why:
-        rows.append(Content(why))
-    if remedy:
-        rows.append(Content.assemble(("→ ", "$text-accent"), remedy))
     return rows
 
 

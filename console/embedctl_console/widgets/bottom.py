@@ -89,6 +89,16 @@ def job_line(job: JobUpdate, width: int, charset: str = "braille") -> Content:
     return Content.assemble(title, "  ", bar(share, cells, charset), "  ", facts)
 
 
+def job_text(job: JobUpdate, charset: str = "braille") -> Content:
+    """A running job on a line or two, for the screen that is about it: title and step; bar and figures."""
+    rows = [Content.assemble(("▸ ", "$text-accent"), (job.title, "bold"), f"  {job.step}")]
+    share = share_done(job)
+    if share is not None:
+        facts = joined([Content(words) for words in progress_words(job)])
+        rows.append(Content.assemble(bar(share, 24, charset), f" {share:4.0%}  ", facts))
+    return Content("\n").join(rows)
+
+
 def share_done(job: JobUpdate) -> float | None:
     """How much of the running step is done, from 0 to 1; None where nobody counts."""
     return job.done / job.total if job.done is not None and job.total else None

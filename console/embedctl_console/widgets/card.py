@@ -10,10 +10,11 @@ from textual.content import Content
 from embedctl.format import ABSENT, format_bytes, format_clock, format_duration, format_number
 from embedctl.records import BackendState
 from embedctl_console.follow import console_of, follow
+from embedctl_console.widgets.standing import does_badly, health_words
 from embedctl_console.widgets.text import Text, joined
 
 if TYPE_CHECKING:
-    from embedctl.records import BackendStatus, Sample
+    from embedctl.records import BackendHealth, BackendStatus, Sample
     from embedctl_console.state import ConsoleState, Topic
 
 STATE_SIGNS: Final[Mapping[BackendState, tuple[str, str]]] = {
@@ -63,7 +64,7 @@ class BackendCard(Text, can_focus=True):
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         from embedctl_console.state import Topic
 
-        if changed & (Topic.BACKENDS | Topic.SAMPLE):
+        if changed & (Topic.BACKENDS | Topic.SAMPLE | Topic.HEALTH):
             self._show(state)
 
     def _show(self, state: ConsoleState) -> None:
@@ -74,13 +75,31 @@ class BackendCard(Text, can_focus=True):
         subtitle = "◆ active" if state.status.active == self.backend else ""
         if self.border_subtitle != subtitle:
             self.border_subtitle = subtitle
-        lines = self.content_size.height
-        now = console_of(self).clock()
-        self.show(card_text(status, state.status.sample, now=now, lines=lines, width=self.content_size.width))
+        health = state.health_of(self.backend)
+        words = health_words(health)
+        title = joined([Content(self.backend), words]).markup
+        if self.border_title != title:
+            self.border_title = title
+        self.show(
+            card_text(
+                status,
+                state.status.sample,
+                now=console_of(self).clock(),
+                lines=self.content_size.height,
+                width=self.content_size.width,
+                health=health,
+            )
+        )
 
 
 def card_text(
-    status: BackendStatus, sample: Sample | None, *, now: float, lines: int, width: int = 80
+    status: BackendStatus,
+    sample: Sample | None,
+    *,
+    now: float,
+    lines: int,
+    width: int = 80,
+    health: BackendHealth | None = None,
 ) -> Content:
     """The card's lines, the most important ones first; fewer are shown where there is less room."""
     sign, style = STATE_SIGNS[status.state]
@@ -92,6 +111,8 @@ def card_text(
         if status.ready_since is not None and width >= 48:
             head.append(Content(f"since {format_clock(status.ready_since)[:5]}"))
     rows = [joined(head), _model(status)]
+    if health is not None and does_badly(health) and status.state is BackendState.READY:
+        rows[1:] = [Content.assemble((health.why, "$text-warning")), *([_model(status)] if lines > 4 else [])]
     if status.state is BackendState.READY:
         rows += [
             _memory(status, sample, width),

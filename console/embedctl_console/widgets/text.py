@@ -99,3 +99,11 @@ def hanging(head: Content, text: str, width: int, style: str = "") -> Content:
     indent = head.cell_length
     lines = textwrap.wrap(text, max(20, width - indent)) or [""]
     return Content.assemble(head, (f"\n{' ' * indent}".join(lines), style))
+
+
+def failure_text(what: str, why: str = "", remedy: str = "") -> Content:
+    """What went wrong, why, and what to do, a line each."""
+    rows = [Content.assemble(("✗ ", "$text-error"), (what, "bold"))]
+    rows += [Content(why)] if why else []
+    rows += [Content.assemble(("→ ", "$text-accent"), remedy)] if remedy else []
+    return Content("\n").join(rows)

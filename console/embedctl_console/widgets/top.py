@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
+from textual.markup import escape
 from textual.widget import Widget
 
-from embedctl_console.actions import SCREENS
+from embedctl_console.actions import EVERYWHERE, NO_KEYMAP, SCREENS, key_of
 from embedctl_console.follow import console_of, follow
 from embedctl_console.widgets.text import Text, spread
 
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
     from embedctl.events import ConnectionChanged
     from embedctl.records import Status
+    from embedctl_console.actions import Keymap
     from embedctl_console.state import ConsoleState, Topic
+
+
+_SHORT: Final = {"dashboard": "Dash", "benchmarks": "Bench"}
+"""Titles where the whole ones do not fit."""
 
 
 class TopBar(Widget):
@@ -43,10 +49,17 @@ class TopBar(Widget):
         yield Text(id="screens")
 
     def on_mount(self) -> None:
-        self.query_one("#screens", Text).show(screens_line(console_of(self).current_mode))
+        self._show_screens()
         follow(self, self.show_state)
 
+    def _show_screens(self) -> None:
+        app = console_of(self)
+        keymap = app.state.keymap if app.state is not None else NO_KEYMAP
+        width = self.size.width or app.size.width
+        self.query_one("#screens", Text).show(screens_line(app.current_mode, width - 2, keymap))
+
     def on_resize(self) -> None:
+        self._show_screens()
         state = console_of(self).state
         if state is not None:
             self._show_machine(state)
@@ -89,11 +102,23 @@ def machine_line(status: Status, width: int, connection: ConnectionChanged | Non
     return spread(left, Content("  ").join(right), width)
 
 
-def screens_line(current: str) -> Content:
-    """The six screens with their keys; the current one stands out."""
-    parts = []
-    for number, (name, title) in enumerate(SCREENS, 1):
-        here = name == current
-        style = "bold reverse" if here else "$text-muted"
-        parts.append(f"[{style} @click=app.show('{name}')] {number} {title} [/]")
-    return Content.from_markup("".join(parts))
+def screens_line(current: str, width: int, keymap: Keymap = NO_KEYMAP) -> Content:
+    """The screens with their keys, the current one standing out; short titles or none where room lacks."""
+    keys = {name: key_of(f"{EVERYWHERE}.show-{name}", keymap) for name, _ in SCREENS}
+    full = [(name, f" {keys[name]} {title} ") for name, title in SCREENS]
+    short = [(name, f"{keys[name]} {_SHORT.get(name, title)}") for name, title in SCREENS]
+    least = [
+        (name, f" {keys[name]} {title} " if name == current else f" {keys[name]} ") for name, title in SCREENS
+    ]
+    gap, chosen = "", full
+    if sum(len(words) for _, words in full) > width:
+        gap, chosen = " ", short
+    if sum(len(words) for _, words in short) + len(short) - 1 > width:
+        gap, chosen = "", least
+    return Content.from_markup(
+        gap.join(
+            f"[{'bold reverse' if name == current else '$text-muted'} @click=app.show('{name}')]"
+            f"{escape(words)}[/]"
+            for name, words in chosen
+        )
+    )
