@@ -83,6 +83,8 @@ def show_coexist(study: Study, report: CoexistReport) -> None:
         floor = format_bytes(row.memory_floor)
         left = format_bytes(row.least_memory.value)
         emit(f"  least memory left {left}, {floor} are kept free [{row.least_memory.note}]")
+        if starred := row.p99_alone.note or row.p99_together.note:
+            emit(f"  * {starred}")
         if row.errors:
             emit(f"  {row.errors} requests failed, or were not answered in time")
     emit("")

@@ -134,8 +134,8 @@ def _decision(subject: Subject) -> Iterator[str]:
     yield ""
     yield (
         "Rule: native where the check says safe, retrieval is alike as far as measured, and native is "
-        f"more than {_MATTERS:g} times as fast with its whole 95 % interval at one text or a batch of 32, and "
-        "slower at neither; Ollama where native is slower; otherwise nothing is decided."
+        f"more than {_MATTERS:g} times as fast with its whole 95 % interval at one text or a batch of 32, "
+        "and slower at neither; Ollama where native is slower; otherwise nothing is decided."
     )
 
 
@@ -203,9 +203,9 @@ def _migration(subject: Subject) -> Iterator[str]:
     checked = f" ({subject.check.verdict} here, {subject.check_name})" if subject.check else ""
     yield f"2. `embedctl check`{checked}. It must say safe, or safe with limits that you can live with."
     yield (
-        f"3. Point applications at the gateway, `http://{gateway.host}:{gateway.port}` (`embedctl serve`): it "
-        "speaks OpenAI's and Ollama's embedding APIs, so that a switch does not touch them. Those that call "
-        "the library read `EMBEDDING_BACKEND`."
+        f"3. Point applications at the gateway, `http://{gateway.host}:{gateway.port}` (`embedctl serve`): "
+        "it speaks OpenAI's and Ollama's embedding APIs, so that a switch does not touch them. Those that "
+        "call the library read `EMBEDDING_BACKEND`."
     )
     yield (
         f"4. `embedctl trial start {target} --shadow 0.1`: a tenth of the live requests goes to it, too, and "
