@@ -44,10 +44,10 @@ def claims(
     rows = (
         *_one_text(shown),
         *_batches(shown),
+        _best_batch(shown),
         *_memory(shown),
         _cosine(shown),
         *quality_claims(shown),
-        _best_batch(shown),
         _side_by_side(shown),
         _flash(shown),
     )

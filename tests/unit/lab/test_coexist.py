@@ -1,0 +1,141 @@
+"""A language model beside a backend: planted disturbance is found, and nothing where there is none."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from embedctl.errors import BackendError, Cancelled
+from embedctl.lab.coexist import Plan, Room, headline, judged, side_by_side, verdict_of
+from embedctl.lab.stages import Bench
+from embedctl.lab.targets import RealPace
+from embedctl.lab.window import SampleWindow
+from embedctl.progress import CancelToken
+from embedctl.records import Coexistence, Figure, Interval, Sample
+from tests.support.lab import GIB, WORKLOAD, Scripted
+
+PLAN = Plan(rounds=4, block_seconds=0.06)
+FLOOR = 8 * GIB
+
+
+class Machine:
+    """A backend and a language model that may slow each other down."""
+
+    def __init__(self, *, slowed: float = 1.0, left: float | None = 60 * GIB) -> None:
+        self.slowed = slowed
+        self.left = left
+        self.name = "tiny:latest"
+        self.simulated = False
+        self.dies: str = ""
+        self.generating = 0
+        self._embedding = threading.Event()
+        self._cancel = CancelToken()
+
+    def pieces(self, stopped: Callable[[], bool]) -> Iterator[None]:
+        self.generating += 1
+        while not stopped():
+            threading.Event().wait(0.002 * (self.slowed if self._embedding.is_set() else 1.0))
+            yield
+            if self.dies:
+                raise BackendError(self.dies)
+
+    def run(self, *, cancel: CancelToken | None = None, fails: bool = False) -> Coexistence:
+        pace = RealPace(self._cancel)
+        backend = Scripted("native", pace, lambda texts: 0.001)  # type: ignore[arg-type]
+        backend.fails = lambda texts: fails
+        told: list[float] = []
+        bench = Bench(
+            [],
+            WORKLOAD,
+            None,
+            None,
+            random.Random(1),
+            pace,
+            cancel or CancelToken(),
+            self._sampling,
+            told.append,
+        )
+        room = Room(
+            lambda sample: int(sample.values["left"]) if "left" in sample.values else None, FLOOR, "pool"
+        )
+        row = side_by_side(backend.target(), self, bench, PLAN, room)
+        assert told == sorted(told)
+        return row
+
+    @contextmanager
+    def _sampling(self) -> Iterator[SampleWindow]:
+        """Open while both are at work, as the lab has it."""
+        self._embedding.set()
+        window = SampleWindow()
+        if self.left is not None:
+            window.see(Sample(0.0, {"left": self.left}, {}))
+        try:
+            yield window
+        finally:
+            self._embedding.clear()
+
+
+def test_all_three_blocks_of_every_round_are_measured() -> None:
+    machine = Machine()
+    row = machine.run()
+    assert (row.rounds, row.errors, machine.generating) == (4, 0, 8)
+    assert row.least_memory == Figure("least_memory", 60.0 * GIB, "bytes", note="pool")
+    assert row.latencies_alone_ms
+    assert row.latencies_together_ms
+    assert row.p99_alone.note.startswith("n too small")
+    report = judged([row], machine, PLAN, ["a note"])
+    assert (report.model, report.notes, report.verdict) == ("tiny:latest", ("a note",), row.verdict)
+    assert headline(report).startswith(f"{row.verdict}: tiny:latest; beside native it keeps ")
+
+
+def test_tokens_that_are_lost_are_found() -> None:
+    row = Machine(slowed=6.0).run()
+    assert row.tokens_kept is not None
+    assert row.tokens_kept.high is not None
+    assert row.tokens_kept.high < 0.8
+    assert row.verdict == "disturb each other"
+    assert row.reasons[0].startswith("the model keeps ")
+
+
+def test_a_model_that_dies_and_a_backend_that_fails_end_it_with_their_reason() -> None:
+    machine = Machine()
+    machine.dies = "the model was killed"
+    with pytest.raises(BackendError, match="the model was killed"):
+        machine.run()
+    with pytest.raises(BackendError, match="native does not embed, even alone"):
+        Machine().run(fails=True)
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(Cancelled):
+        Machine().run(cancel=token)
+
+
+GOOD = Interval(0.95, 0.9, 1.0)
+FAST = Interval(1.1, 1.0, 1.3)
+ROOM = Figure("least_memory", 20.0 * GIB, "bytes")
+
+
+@pytest.mark.parametrize(
+    ("kept", "slower", "errors", "least", "verdict", "why"),
+    [
+        (GOOD, FAST, 0, ROOM, "fit side by side", ""),
+        (Interval(0.5, 0.45, 0.55), FAST, 0, ROOM, "disturb each other", "keeps 50% of its tokens/s"),
+        (GOOD, Interval(3.0, 2.5, 3.5), 0, ROOM, "disturb each other", "p99 is 3.0× as long"),
+        (Interval(0.8, 0.7, 0.9), FAST, 0, ROOM, "undecided", "keeps 70% to 90%"),
+        (GOOD, Interval(1.1, None, None), 0, ROOM, "undecided", "too few texts"),
+        (None, FAST, 0, ROOM, "undecided", "too few rounds"),
+        (GOOD, FAST, 2, ROOM, "do not fit", "2 requests failed"),
+        (GOOD, FAST, 0, Figure("x", 7.0 * GIB, "bytes"), "do not fit", "only 7.0 GiB were left"),
+        (GOOD, FAST, 0, Figure("x", None, "bytes", note="no sample"), "undecided", "no sample"),
+    ],
+)
+def test_the_verdict(
+    kept: Interval | None, slower: Interval, errors: int, least: Figure, verdict: str, why: str
+) -> None:
+    found, reasons = verdict_of(kept, slower, errors, least, Plan(), FLOOR)
+    assert found == verdict
+    assert why in " ".join(reasons)
