@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedctl.metrics import METRICS
 from embedctl.records import Event
 
 Floats = NDArray[np.float64]
@@ -50,6 +52,27 @@ class History:
     series: Mapping[str, Series]
     """By metric key; a metric without a reading in the window is present and empty."""
     events: tuple[Event, ...]
+
+
+def history_document(history: History) -> dict[str, Any]:
+    """A window as plain data for JSON; metrics without a reading are left out."""
+    return {
+        "since": history.since,
+        "until": history.until,
+        "resolution": history.resolution,
+        "series": {
+            key: {
+                "unit": METRICS[key].unit,
+                "at": series.at.tolist(),
+                "low": series.low.tolist(),
+                "mean": series.mean.tolist(),
+                "high": series.high.tolist(),
+            }
+            for key, series in history.series.items()
+            if len(series)
+        },
+        "events": [asdict(event) for event in history.events],
+    }
 
 
 @dataclass(frozen=True, slots=True)

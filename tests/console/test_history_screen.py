@@ -19,9 +19,9 @@ from embedctl.records import Event
 from embedctl.series import History
 from embedctl_console.screens.history import HistoryScreen
 from embedctl_console.screens.history_series import RANGES
-from embedctl_console.widgets.chart import TimeSeriesChart
+from embedctl_console.widgets.chart import Overview, TimeSeriesChart
 from tests.support.canned import NOW
-from tests.support.console import running
+from tests.support.console import running, screen_text
 from tests.support.console import settle as console_settle
 from tests.support.fake_engine import FakeEngine
 
@@ -59,7 +59,9 @@ def opened(tmp_path: Path) -> Opened:
 
 
 def asked(engine: FakeEngine) -> list[tuple[float, float]]:
-    return [(call[1], call[2]) for call in engine.calls if call[0] == "history"]  # type: ignore[misc]
+    """The windows that were read; the overview of the whole range is none."""
+    calls = [(call[1], call[2]) for call in engine.calls if call[0] == "history"]
+    return [ends for ends in calls if ends[0] != NOW - 30 * 86_400]  # type: ignore[misc]
 
 
 def charts(screen: HistoryScreen) -> list[TimeSeriesChart]:
@@ -88,14 +90,17 @@ async def test_ranges_are_chosen_by_keys_and_by_mouse(opened: Opened) -> None:
         assert until - since == pytest.approx(6 * 3600, rel=0.1)
         await pilot.press("comma")
         assert charts(screen)[0].span == 3600
-        await pilot.click("#ranges", offset=(len(" 15 min   1 h   6 h   24 h   7") - 1, 0))
+        await pilot.click("#ranges", offset=(len(" 1m  15m  1h  6h  24h  7") - 1, 0))
         await settle(pilot)
-        assert charts(screen)[0].span == RANGES[4][1]
+        assert charts(screen)[0].span == RANGES[5][1]
         await pilot.press("full_stop", "full_stop", "full_stop")
         assert charts(screen)[0].span == RANGES[-1][1], "longer than the longest is the longest"
 
 
-async def test_zoom_in_one_chart_moves_all_and_asks_for_finer_data(opened: Opened) -> None:
+async def test_zoom_in_one_chart_moves_all_and_asks_for_finer_data(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedctl_console.screens.history_charts._SETTLE", 60.0)  # however slow the machine
     async with opened() as (pilot, engine, screen):
         before = len(asked(engine))
         await pilot.press("p", "plus", "plus", "plus")
@@ -128,11 +133,11 @@ async def test_an_answer_that_was_overtaken_is_dropped(opened: Opened, tmp_path:
     engine = SlowEngine()
     async with opened(engine=engine) as (pilot, _, screen):
         engine.hold = True
-        screen.action_choose_range(5)
+        screen.action_choose_range(6)
         screen._settling.stop()
         screen._read()
         assert await asyncio.to_thread(engine.waiting.wait, 10)
-        screen.action_choose_range(1)
+        screen.action_choose_range(2)
         screen._settling.stop()
         screen._read()
         engine.let_go.set()
@@ -228,7 +233,7 @@ async def test_export_writes_a_file_and_offers_its_path(opened: Opened, tmp_path
     async with opened() as (pilot, engine, _):
         await pilot.press("c")
         assert pilot.app.clipboard == "", "nothing was exported yet"
-        await pilot.press("f", "e")
+        await pilot.press("f", "e", "c")
         await settle(pilot)
         (path,) = engine.paths.exports_dir.iterdir()
         with path.open(encoding="utf-8") as file:
@@ -244,7 +249,7 @@ async def test_export_writes_a_file_and_offers_its_path(opened: Opened, tmp_path
 async def test_a_folder_that_cannot_be_made_is_told(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     async with opened() as (pilot, _, screen):
-        await pilot.press("e")
+        await pilot.press("e", "enter")
         await settle(pilot)
         assert "could not be written" in says(screen, "#detail")
 
@@ -281,7 +286,7 @@ async def test_live_it_reads_again_when_there_is_something_new(opened: Opened) -
 
 async def test_a_month_is_not_read_again_every_few_seconds(opened: Opened) -> None:
     async with opened() as (pilot, engine, screen):
-        screen.action_choose_range(5)
+        screen.action_choose_range(6)
         await settle(pilot)
         before = len(asked(engine))
         engine.now += 600
@@ -291,20 +296,121 @@ async def test_a_month_is_not_read_again_every_few_seconds(opened: Opened) -> No
 
 
 @pytest.mark.parametrize(
-    ("size", "host", "side"),
+    ("size", "pool", "side"),
     [((80, 24), False, False), ((120, 30), False, True), ((80, 50), True, False), ((200, 50), True, True)],
 )
 async def test_wide_and_tall_screens_show_more(
-    opened: Opened, size: tuple[int, int], host: bool, side: bool
+    opened: Opened, size: tuple[int, int], pool: bool, side: bool
 ) -> None:
     async with opened(size) as (_, _, screen):
-        assert screen.query_one("#host").display is host
+        assert screen.query_one("#pool").display is pool
         assert screen.query_one("#side").display is side
         legend = charts(screen)[0]._series
-        assert any(one.key == "host_memory_available" for one in legend) is not host
+        assert any(one.key == "host_memory_available" for one in legend) is not pool
 
 
 async def test_the_smallest_terminal_still_answers(opened: Opened) -> None:
     async with opened((60, 16)) as (pilot, _, _):
         await pilot.press("left", "plus", "full_stop", "n", "p", "f", "equals_sign", "y", "escape")
         await settle(pilot)
+
+
+async def test_a_span_is_marked_and_its_statistics_are_shown(opened: Opened) -> None:
+    async with opened() as (pilot, _, screen):
+        await pilot.press("p", "m")
+        assert "A begins at 2026-03-04 11:54:20 · m marks its end" in says(screen, "#detail")
+        await pilot.press("ctrl+left", "m", "escape")
+        assert [span.name for span in screen._spans.whole] == ["A"]
+        assert str(screen.query_one("#statistics-title", Static).content) == "Statistics of A"
+        await pilot.press("i")
+        await settle(pilot)
+        text = screen_text(pilot)
+        assert "11:54:20" in text and "p99" in text and "energy" in text
+        await pilot.press("escape", "escape")
+        await settle(pilot)
+        assert screen.is_current and screen._spans.spans == ()
+
+
+async def test_a_dragged_span_is_marked_in_every_chart(opened: Opened) -> None:
+    async with opened((160, 50)) as (pilot, _, screen):
+        chart = charts(screen)[2]
+        await pilot.mouse_down(chart, offset=(30, 5), shift=True)
+        await pilot.mouse_up(chart, offset=(50, 5))
+        await pilot.pause()
+        (span,) = screen._spans.whole
+        assert {one._spans for one in charts(screen)} == {(span,)}
+
+
+async def test_what_led_to_a_moment_is_opened(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        engine.stored_events.insert(0, Event(NOW - 200, "run", "run 7: quick", id=20, detail={"run": 7}))
+        screen.put_cursor(NOW - 100)
+        await pilot.press("o")
+        await settle(pilot)
+        assert ("run", 7) in engine.calls
+        assert "before the cursor, 1 min 40 s earlier" in screen_text(pilot)
+
+
+async def test_a_lost_end_is_offered_and_its_last_minute_shown(opened: Opened, tmp_path: Path) -> None:
+    engine = FakeEngine(home=tmp_path)
+    boots = [Event(NOW - 9_000, "start", "embedctl started", detail={"pid": 8, "boot": "a"})]
+    boots += [Event(NOW - 2_399, "start", "embedctl started", detail={"pid": 9, "boot": "b"})]
+    engine.stored_events = [*boots[::-1], *(e for e in engine.stored_events if e.kind != "start")]
+    async with opened(engine=engine) as (pilot, _, screen):
+        assert "the machine stopped here, without a goodbye" in says(screen, "#detail")
+        await pilot.press("z")
+        await settle(pilot)
+        chart = charts(screen)[0]
+        assert chart.cursor == pytest.approx(NOW - 2_581, abs=2), "the last sample, found in two looks"
+        assert chart.window == pytest.approx((chart.cursor - 60, chart.cursor + 6))
+        assert not chart.live
+        assert "X the machine stopped here" in screen_text(pilot)
+
+
+async def test_a_note_is_kept_at_the_cursor(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        await pilot.press("p", "a", *"new fan", "enter")
+        await settle(pilot)
+        assert ("annotate", NOW - 340, "new fan") in engine.calls
+        await pilot.press("a", "escape", "a", "enter")
+        await settle(pilot)
+        assert len([call for call in engine.calls if call[0] == "annotate"]) == 1, "no text is no note"
+        assert screen.is_current
+
+
+async def test_json_and_a_picture_are_exported(opened: Opened) -> None:
+    async with opened() as (pilot, engine, _):
+        for key in ("j", "s"):
+            await pilot.press("e", key)
+            await settle(pilot)
+        names = sorted(path.suffix for path in engine.paths.exports_dir.iterdir())
+        assert names == [".json", ".svg"]
+        (picture,) = engine.paths.exports_dir.glob("*.svg")
+        svg = picture.read_text(encoding="utf-8")
+        assert svg.startswith("<svg") and "GPU" in svg and "Export" not in svg.replace("Export</text>", "")
+
+
+async def test_one_chart_alone_keeps_the_window_and_shows_the_times(opened: Opened) -> None:
+    async with opened((80, 24)) as (pilot, _, screen):
+        await pilot.press("f")
+        window = charts(screen)[0].window
+        await pilot.press("w", "w")
+        await settle(pilot)
+        assert [chart.id for chart in charts(screen) if chart.display] == ["pool"]
+        assert screen.focused is charts(screen)[1]
+        assert charts(screen)[1].window == pytest.approx(window)
+        assert "floor 8 GiB" in screen_text(pilot) and "11:45" in screen_text(pilot)
+        await pilot.press("w", "w")
+        await settle(pilot)
+        assert [chart.id for chart in charts(screen) if chart.display] == ["memory", "latency"]
+
+
+async def test_a_click_on_the_overview_goes_there(opened: Opened) -> None:
+    async with opened() as (pilot, _, screen):
+        overview = screen.query_one(Overview)
+        await pilot.click(Overview, offset=(overview.size.width // 2, 0))
+        await settle(pilot)
+        since, until = charts(screen)[0].window
+        assert until - since == pytest.approx(900)
+        assert (since + until) / 2 == pytest.approx(NOW - 15 * 86_400, abs=86_400)
+        assert "[" in screen_text(pilot).splitlines()[3]

@@ -39,8 +39,7 @@ def after(*keys: str) -> Callable[[Pilot[None]], Any]:
             await pilot.press(key)
             await pilot.pause()
             screen = pilot.app.screen
-            assert isinstance(screen, HistoryScreen)
-            if screen._settling is not None:
+            if isinstance(screen, HistoryScreen) and screen._settling is not None:
                 screen._settling.stop()
                 screen._read()
             await settle(pilot)
@@ -80,3 +79,23 @@ def test_paused_and_zoomed_to_the_gap(snap_compare: Callable[..., bool]) -> None
     engine.history = history  # type: ignore[method-assign]
     keys = ("full_stop", "p", "p", "p", "p", "p", "p", "plus", "plus")
     assert snap_compare(console(engine), terminal_size=(120, 40), run_before=after(*keys))
+
+
+def test_the_last_minute_before_the_machine_stopped(snap_compare: Callable[..., bool]) -> None:
+    engine = FakeEngine()
+    starts = [(NOW - 2_399, 9, "b"), (NOW - 9_000, 8, "a")]
+    engine.stored_events = [
+        *(event for event in engine.stored_events if event.kind != "start"),
+        *(Event(at, "start", "embedctl", detail={"pid": pid, "boot": boot}) for at, pid, boot in starts),
+    ]
+    assert snap_compare(console(engine), terminal_size=(120, 40), run_before=after("z"))
+
+
+def test_two_spans_side_by_side(snap_compare: Callable[..., bool]) -> None:
+    keys = ("full_stop", "p", "p", "m", *["ctrl+left", "m"] * 3, "i")
+    assert snap_compare(console(FakeEngine()), terminal_size=(100, 30), run_before=after(*keys))
+
+
+def test_the_pool_alone_with_a_series_hidden(snap_compare: Callable[..., bool]) -> None:
+    keys = ("full_stop", "w", "w", "down", "space", "p", "p", "p")
+    assert snap_compare(console(FakeEngine()), terminal_size=(80, 24), run_before=after(*keys))

@@ -1,4 +1,4 @@
-"""The History screen: recorded memory and latency over a chosen window, with the events beside them."""
+"""The History screen: what was recorded, and everything to find out what happened."""
 
 from __future__ import annotations
 
@@ -9,306 +9,156 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from textual import on
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
-from textual.content import Content
-from textual.timer import Timer
+from textual.binding import BindingType
 from textual.widgets import Label, OptionList, Static
 from textual.widgets.option_list import Option
 
 from embedctl.errors import EmbedctlError
-from embedctl.format import format_count, local_time
-from embedctl.metrics import Unit
+from embedctl.format import format_count, format_moment
 from embedctl.records import Event
 from embedctl.series import History
-from embedctl_console.screens.base import ConsoleScreen
-from embedctl_console.screens.history_series import KEYS, RANGES, chart_lines
-from embedctl_console.screens.history_text import (
-    event_line,
-    event_text,
-    resolution_text,
-    statistics_text,
-    window_text,
-)
+from embedctl_console.screens.history_about import about_event
+from embedctl_console.screens.history_charts import HistoryCharts
+from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
+from embedctl_console.screens.history_ends import LostEnd, lost_end, lost_mark, lost_text, suspects
+from embedctl_console.screens.history_export import export_path, write_json, write_text
+from embedctl_console.screens.history_keys import HISTORY_BINDINGS
+from embedctl_console.screens.history_series import OVERVIEW, STATISTICS
+from embedctl_console.screens.history_spans import ASKED, MarkedSpans, figures_text, read_figures
+from embedctl_console.screens.history_text import event_line, event_text, statistics_text
+from embedctl_console.screens.reading import ReadingScreen
 from embedctl_console.tasks import run_in_thread
-from embedctl_console.widgets.chart import TimeSeriesChart, marks_of
+from embedctl_console.widgets.chart import Mark, Span, TimeSeriesChart
 
-_SETTLE: Final = 0.12
-"""Seconds that zoom and pan must rest before the engine is asked: a wheel turns faster than a disk reads."""
-_REFRESH: Final = 2.0
-"""Seconds between looks at whether a live window has something new to show."""
-_POINTS: Final = 600
 _EVENT_REACH: Final = 0.012
 """Share of the window within which an event counts as being under the cursor."""
-
-_CHARTS: Final[tuple[tuple[str, str, Unit, str], ...]] = (
-    (
-        "memory",
-        "GPU memory",
-        "bytes",
-        "Nothing was recorded in this window. The console records while it is open.",
-    ),
-    ("host", "Host memory", "bytes", "Nothing recorded here."),
-    ("latency", "Latency", "ms", "No requests here. A loaded backend is probed every few seconds."),
-)
+_SUSPECTS: Final = 5
+"""Starts without a stop that are looked into, the newest first."""
+_BEFORE_END_S: Final = 60.0
+_AFTER_END_S: Final = 6.0
+_FINE: Final = 3_600
+"""Entries that statistics are made of, where as many are stored."""
 
 
-class HistoryScreen(ConsoleScreen):
-    """What was recorded: charts with one window and one cursor, and the events in that window."""
+class HistoryScreen(HistoryCharts):
+    """Events, statistics, marked spans, notes, exports and lost ends, around the charts."""
 
     WHERE = "history"
     CSS_PATH = "history.tcss"
     AUTO_FOCUS = "#memory"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (116, "-wide")]  # noqa: RUF012 - no ClassVar in Textual either
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "comma",
-            "range(-1)",
-            "Range",
-            key_display=", .",
-            id="history.shorter",
-            tooltip="a shorter or a longer range, from 15 minutes to 30 days",
-        ),
-        Binding("full_stop", "range(1)", show=False, id="history.longer"),
-        Binding("less_than_sign", "range(-1)", show=False, id="history.shorter-too"),
-        Binding("greater_than_sign", "range(1)", show=False, id="history.longer-too"),
-        Binding(
-            "p",
-            "event(-1)",
-            "Event",
-            key_display="p n",
-            id="history.previous-event",
-            tooltip="go to the previous or the next event, beyond the window too",
-        ),
-        Binding("n", "event(1)", show=False, id="history.next-event"),
-        Binding(
-            "e", "export", "Export", id="history.export", tooltip="write the window's samples to a CSV file"
-        ),
-        Binding("c", "copy_path", "Copy path", id="history.copy-path", tooltip="of the file last exported"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*HISTORY_BINDINGS]
 
     def __init__(self, *, clock: Callable[[], float] = time.time, tz: tzinfo | None = None) -> None:
-        """A live window of the last 15 minutes.
-
-        Args:
-            clock: The present, in Unix seconds.
-            tz: The zone of all times shown; None: local time.
-        """
-        super().__init__()
-        self._clock = clock
-        self._tz = tz
-        self._range = 0
-        """Index into `RANGES` of the range last chosen."""
-        self._history: History | None = None
-        self._asked_at = 0.0
-        self._settling: Timer | None = None
+        super().__init__(clock=clock, tz=tz)
+        self._spans = MarkedSpans()
+        self._ends: tuple[LostEnd, ...] = ()
+        """Where the recording broke off, newest first."""
         self._exported: Path | None = None
 
-    def compose_body(self) -> ComposeResult:
-        charset = self.console.engine.settings.console.charset
-        span = RANGES[self._range][1]
-        with Horizontal(id="range-bar"):
-            yield Static(id="ranges")
-            yield Static(id="window", markup=False)
-        with Horizontal(id="body"):
-            with Vertical(id="charts"):
-                for chart_id, title, unit, empty in _CHARTS:
-                    yield TimeSeriesChart(
-                        unit=unit,
-                        title=title,
-                        charset=charset,
-                        span=span,
-                        time_labels=chart_id == "latency",
-                        empty=empty,
-                        id=chart_id,
-                        clock=self._clock,
-                        tz=self._tz,
-                    )
-            with Vertical(id="side"):
-                yield Label("Events in this window")
-                yield OptionList(id="events", markup=False)
-                yield Label("Statistics")
-                yield Static(id="statistics", markup=False)
-        yield Static(id="detail", markup=False)
-
-    @property
-    def _charts(self) -> tuple[TimeSeriesChart, ...]:
-        return tuple(self.query(TimeSeriesChart))
-
     def on_mount(self) -> None:
-        self._show_ranges()
-        self._read()
-        self.set_interval(_REFRESH, self._follow)
+        self.run_worker(self._find_ends(), group="history-ends")
 
-    def on_screen_resume(self) -> None:
-        if self._history is not None:
-            self._follow()
-
-    # Reading
-
-    def _read(self) -> None:
-        """Ask the engine for the window of the charts; an answer still awaited is given up."""
-        self._settling = None
-        self._asked_at = self._clock()
-        memory = self._charts[0]
-        since, until = memory.window
-        if memory.live:
-            until = max(until, self._asked_at)
-            since = until - (memory.window[1] - memory.window[0])
-        self.run_worker(self._fetch(since, until), group="history-read", exclusive=True)
-
-    def _read_soon(self) -> None:
-        if self._settling is not None:
-            self._settling.stop()
-        self._settling = self.set_timer(_SETTLE, self._read)
-
-    def _follow(self) -> None:
-        """Read again when a live window has moved on by something that can be seen."""
-        memory = self._charts[0]
-        since, until = memory.window
-        due = max(_REFRESH, (until - since) / _POINTS)
-        if memory.live and self.is_current and self._clock() - self._asked_at >= due * 0.9:
-            self._read()
-
-    async def _fetch(self, since: float, until: float) -> None:
-        margin = (until - since) * 0.02  # so that lines reach both edges
-        try:
-            self._history = await run_in_thread(
-                self.console.engine.history, since - margin, until + margin, metrics=KEYS, points=_POINTS
-            )
-        except EmbedctlError as error:
-            self._show_error(error)
-            return
-        self._show_series()
-        self._show_window()
-        self._show_events()
-        self._show_detail()
-
-    def _show_series(self) -> None:
-        if self._history is None:
-            return
-        lines = chart_lines(self._history, host_apart=bool(self.query_one("#host").display))
-        marks = marks_of(self._history.events)
-        self._charts[0].title = lines.memory_title
-        for chart, shown in zip(self._charts, (lines.memory, lines.host, lines.latency), strict=True):
-            chart.show(shown, marks)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._show_series)
-
-    def _show_error(self, error: EmbedctlError) -> None:
-        detail = self.query_one("#detail", Static)
-        detail.add_class("-error")
-        detail.update(f"! {error}")
+    def more_marks(self) -> tuple[Mark, ...]:
+        return tuple(lost_mark(end) for end in self._ends)
 
     # What stands around the charts
 
-    def _show_ranges(self) -> None:
-        since, until = self._charts[0].window
-        tabs = []
-        for index, (name, span) in enumerate(RANGES):
-            chosen = abs(until - since - span) < 1
-            style = "reverse bold" if chosen else "$text-muted"
-            tabs.append(f"[{style} @click=screen.choose_range({index})] {name} [/]")
-        self.query_one("#ranges", Static).update(Content.from_markup(" ".join(tabs)))
+    def show_window(self) -> None:
+        self._show_events()
+        self._show_statistics()
+        self._show_detail()
 
-    def _show_window(self) -> None:
-        self._show_ranges()
-        text = window_text(*self._charts[0].window, self._tz)
-        if self._history is not None:
-            text += f" · {resolution_text(self._history.resolution)}/point"
-        self.query_one("#window", Static).update(text)
+    def show_cursor(self) -> None:
+        self._show_detail()
+
+    def show_error(self, error: EmbedctlError) -> None:
+        detail = self.query_one("#detail", Static)
+        detail.add_class("-error")
+        detail.update(f"! {error}")
 
     def _events(self) -> tuple[Event, ...]:
         """Events in the window shown, oldest first."""
         if self._history is None:
             return ()
-        since, until = self._charts[0].window
+        since, until = self._main.window
         inside = (event for event in self._history.events if since <= event.at <= until)
         return tuple(sorted(inside, key=lambda event: event.at))
 
     def _show_events(self) -> None:
-        since, until = self._charts[0].window
+        since, until = self._main.window
         options = self.query_one("#events", OptionList)
         newest_first = self._events()[::-1]
         lines = [event_line(event, self._tz, date=until - since > 86_400) for event in newest_first]
         if lines != [str(options.get_option_at_index(i).prompt) for i in range(options.option_count)]:
             options.set_options(Option(line) for line in lines)
-        if self._history is not None:
-            text = statistics_text(self._history, KEYS, since, until)
-            self.query_one("#statistics", Static).update(text)
+
+    def _show_statistics(self) -> None:
+        """Of the span marked last, as far as it was read; else of the window."""
+        history = self._history
+        if history is None:
+            return
+        read = [
+            span for span in self._spans.whole if history.since <= span.since and _end(span) <= history.until
+        ]
+        since, until = (read[-1].since, _end(read[-1])) if read else self._main.window
+        self.query_one("#statistics-title", Label).update(
+            f"Statistics of {read[-1].name}" if read else "Statistics"
+        )
+        self.query_one("#statistics", Static).update(statistics_text(history, STATISTICS, since, until))
+
+    def _near(self, moments: list[float]) -> int | None:
+        """Index of the moment under the cursor."""
+        at = self._main.cursor
+        if at is None or not moments:
+            return None
+        nearest = min(range(len(moments)), key=lambda index: abs(moments[index] - at))
+        since, until = self._main.window
+        return nearest if abs(moments[nearest] - at) <= _EVENT_REACH * (until - since) else None
 
     def _event_at_cursor(self) -> Event | None:
-        chart = self._charts[0]
-        at = chart.cursor
-        if at is None:
-            return None
-        reach = _EVENT_REACH * (chart.window[1] - chart.window[0])
-        near = [event for event in self._events() if abs(event.at - at) <= reach]
-        return min(near, key=lambda event: abs(event.at - at), default=None)
+        events = self._events()
+        index = self._near([event.at for event in events])
+        return None if index is None else events[index]
 
     def _show_detail(self) -> None:
         detail = self.query_one("#detail", Static)
         detail.remove_class("-error")
         event = self._event_at_cursor()
-        if event is not None:
+        lost = self._near([end.at for end in self._ends])
+        spans = self._spans.spans
+        if spans and spans[-1].until is None:
+            detail.update(f"{spans[-1].name} begins at {self._moment(spans[-1].since)} · m marks its end")
+        elif lost is not None:
+            detail.update(lost_text(self._ends[lost], self._tz, "z"))
+        elif event is not None:
             detail.update(event_text(event, self._tz))
-        elif self._charts[0].cursor is not None:
+        elif self._main.cursor is not None:
             detail.update("no event here · n and p jump to events · escape takes the cursor away")
-        else:
+        elif spans:
+            names = " and ".join(span.name for span in spans)
+            detail.update(f"{names} marked · i gives the statistics · escape takes the marks away")
+        elif self._ends and self._clock() - self._ends[0].resumed < 86_400:
+            detail.update(lost_text(self._ends[0], self._tz, "z"))
+        elif self._history is not None:
             count = len(self._events())
             found = f"{count} events" if count != 1 else "1 event"
             detail.update(f"{found} in this window · ← → read values · n and p jump to events")
 
-    # Window and cursor
-
-    @on(TimeSeriesChart.WindowChanged)
-    def _window_changed(self, message: TimeSeriesChart.WindowChanged) -> None:
-        self._move_window(message.since, message.until, message.live)
-
-    def _move_window(self, since: float, until: float, live: bool) -> None:
-        for chart in self._charts:
-            chart.move_window(since, until, live)
-        self._show_window()
-        self._show_detail()
-        self._read_soon()
-
-    @on(TimeSeriesChart.CursorMoved)
-    def _cursor_moved(self, message: TimeSeriesChart.CursorMoved) -> None:
-        for chart in self._charts:
-            if chart is not message.chart:
-                chart.move_cursor(message.at)
-        self._show_detail()
-
-    def _put_cursor(self, at: float | None) -> None:
-        for chart in self._charts:
-            chart.move_cursor(at)
-        self._show_detail()
-
-    def action_range(self, direction: int) -> None:
-        self.action_choose_range(min(max(self._range + direction, 0), len(RANGES) - 1))
-
-    def action_choose_range(self, index: int) -> None:
-        self._range = index
-        span = RANGES[index][1]
-        now = self._clock()
-        for chart in self._charts:
-            chart.span = span
-        self._put_cursor(None)
-        self._move_window(now - span, now, live=True)
+    def _moment(self, at: float) -> str:
+        return format_moment(at, self._tz)
 
     # Events
 
     def action_event(self, direction: int) -> None:
         """Put the cursor on the next (1) or previous (-1) event, in the window or beyond."""
-        chart = self._charts[0]
+        chart = self._main
         since, until = chart.window
         start = chart.cursor if chart.cursor is not None else (until if direction < 0 else since)
         beyond = [event for event in self._events() if (event.at - start) * direction > 1e-6]
         if beyond:
-            self._put_cursor(beyond[0 if direction > 0 else -1].at)
+            self.put_cursor(beyond[0 if direction > 0 else -1].at)
         else:
             edge = until if direction > 0 else since
             self.run_worker(self._find_event(edge, direction), group="history-event", exclusive=True)
@@ -322,58 +172,212 @@ class HistoryScreen(ConsoleScreen):
             else:
                 found = (await run_in_thread(engine.events, since=edge, limit=1000))[::-1]
         except EmbedctlError as error:
-            self._show_error(error)
+            self.show_error(error)
             return
         event = next((event for event in found if (event.at - edge) * direction > 1e-6), None)
         if event is None:
             self.app.notify("No later event." if direction > 0 else "No earlier event.")
             return
-        since, until = self._charts[0].window
+        since, until = self._main.window
         half = (until - since) / 2
         until = min(event.at + half, self._clock())
-        self._put_cursor(event.at)
-        self._move_window(until - 2 * half, until, live=False)
+        self.put_cursor(event.at)
+        self.move_window(until - 2 * half, until, live=False)
 
     @on(OptionList.OptionSelected, "#events")
     def _event_chosen(self, message: OptionList.OptionSelected) -> None:
-        self._put_cursor(self._events()[::-1][message.option_index].at)
+        self.put_cursor(self._events()[::-1][message.option_index].at)
+
+    def action_open(self) -> None:
+        """Show what is known of the event under the cursor, else of the last one before it."""
+        self.run_worker(self._open(self._main.cursor), group="history-event", exclusive=True)
+
+    async def _open(self, cursor: float | None) -> None:
+        engine, event = self.console.engine, self._event_at_cursor()
+        if event is None:
+            try:
+                until = self._main.window[1] if cursor is None else cursor
+                found = await run_in_thread(engine.events, until=until, limit=1)
+            except EmbedctlError as error:
+                self.show_error(error)
+                return
+            event = next(iter(found), None)
+        if event is None:
+            self.app.notify("No event before this moment.")
+        elif event.kind == "check":
+            await self.app.run_action("app.show('check')")
+        else:
+            about, tz = event, self._tz
+            self.app.push_screen(
+                ReadingScreen(lambda width: about_event(engine, about, width, tz, cursor=cursor))
+            )
+
+    # Spans
+
+    def action_mark(self) -> None:
+        """Begin or end a span at the cursor; without one, mark the window."""
+        at = self._main.cursor
+        if at is None:
+            self._spans.add(*self._main.window)
+        else:
+            self._spans.mark(at)
+        self._spans_changed()
+
+    @on(TimeSeriesChart.SpanDragged)
+    def _span_dragged(self, message: TimeSeriesChart.SpanDragged) -> None:
+        if message.until > message.since:
+            self._spans.add(message.since, message.until)
+        self._spans_changed()
+
+    def action_unmark(self) -> None:
+        self._spans.clear()
+        self._spans_changed()
+
+    def _spans_changed(self) -> None:
+        for chart in self._charts:
+            chart.mark_spans(self._spans.spans)
+        self.refresh_bindings()
+        self._show_statistics()
+        self._show_detail()
+
+    def action_inspect(self) -> None:
+        """Statistics of the marked spans, two side by side; of the window, where none is marked."""
+        spans = self._spans.whole or (Span("", *self._main.window),)
+        engine, tz = self.console.engine, self._tz
+
+        def read(since: float, until: float) -> History:
+            return engine.history(since, until, metrics=ASKED, points=_FINE)
+
+        self.app.push_screen(ReadingScreen(lambda width: figures_text(read_figures(read, spans), width, tz)))
+
+    # Lost ends
+
+    async def _find_ends(self) -> None:
+        engine = self.console.engine
+
+        def look() -> tuple[LostEnd, ...]:
+            found = suspects(engine.events(kinds=("start", "stop"), limit=200))[:_SUSPECTS]
+            ends = (lost_end(one, self._last_sample(one.started.at, one.resumed.at)) for one in found)
+            return tuple(end for end in ends if end is not None)
+
+        try:
+            self._ends = await run_in_thread(look)
+        except EmbedctlError as error:
+            self.show_error(error)
+            return
+        if self._ends:
+            self.refresh_bindings()
+            self.show_series()
+            self._show_ranges()
+            self._show_detail()
+
+    def _last_sample(self, since: float, until: float) -> float | None:
+        """[slow] The newest sample in [since, until), at the finest resolution stored."""
+        last = None
+        reach = until - since
+        while True:
+            found = self.console.engine.history(since, until, metrics=OVERVIEW, points=600)
+            before = [one.at[one.at < until] for one in found.series.values()]
+            moments = [float(at[-1]) for at in before if len(at)]
+            if not moments:
+                return last
+            last = max(moments)
+            if reach <= 120.0:
+                return last
+            since, reach = max(since, last - 1.0), max(120.0, found.resolution * 2)
+            until = min(until, since + reach)
+
+    def action_lost_end(self) -> None:
+        """Go to the last minute before the recording broke off; again: to the one before that."""
+        cursor = self._main.cursor
+        earlier = [end for end in self._ends if cursor is None or end.at < cursor - 1e-6]
+        end = (earlier or [*self._ends])[0]
+        self.put_cursor(end.at)
+        self.move_window(end.at - _BEFORE_END_S, end.at + _AFTER_END_S, live=False)
+
+    # Notes
+
+    def action_annotate(self) -> None:
+        at = self._main.cursor
+        moment = self._clock() if at is None else at
+
+        def keep(text: str | None) -> None:
+            if text:
+                self.run_worker(self._annotate(moment, text), group="history-note")
+
+        self.app.push_screen(NoteDialog(self._moment(moment)), keep)
+
+    async def _annotate(self, at: float, text: str) -> None:
+        try:
+            await run_in_thread(self.console.engine.annotate, at, text)
+        except EmbedctlError as error:
+            self.show_error(error)
+            return
+        self._read()
 
     # Export
 
     def action_export(self) -> None:
-        since, until = self._charts[0].window
-        names = (local_time(at, self._tz).strftime("%Y%m%d-%H%M%S") for at in (since, until))
-        path = self.console.engine.paths.exports_dir / f"history-{'-to-'.join(names)}.csv"
-        self.run_worker(self._export(path, since, until), group="history-export", exclusive=True)
+        def chosen(ending: str | None) -> None:
+            if ending:
+                self.call_after_refresh(self._start_export, ending)
 
-    async def _export(self, path: Path, since: float, until: float) -> None:
-        engine = self.console.engine
+        self.app.push_screen(ExportDialog(), chosen)
 
-        def write() -> int:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return engine.export_csv(path, since, until)
+    def _start_export(self, ending: str) -> None:
+        since, until = self._main.window
+        path = export_path(self.console.engine.paths.exports_dir, since, until, self._tz, ending)
+        shown, engine = self._history, self.console.engine
+        write: Callable[[], str]
+        if ending == "csv":
 
+            def write() -> str:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return f"{format_count(engine.export_csv(path, since, until))} rows"
+
+        elif ending == "json" and shown is not None:
+
+            def write() -> str:
+                return f"{format_count(write_json(path, shown, since, until))} points"
+
+        else:
+            picture = self.app.export_screenshot(title="embedctl history")
+
+            def write() -> str:
+                write_text(path, picture)
+                return "picture"
+
+        self.run_worker(self._export(path, write), group="history-export", exclusive=True)
+
+    async def _export(self, path: Path, write: Callable[[], str]) -> None:
         try:
-            rows = await run_in_thread(write)
+            what = await run_in_thread(write)
         except EmbedctlError as error:
-            self._show_error(error)
+            self.show_error(error)
             return
         except OSError as error:
             remedy = "make room there, or set EMBEDCTL_HOME to another folder"
-            self._show_error(EmbedctlError(f"{path} could not be written", why=str(error), remedy=remedy))
+            self.show_error(EmbedctlError(f"{path} could not be written", why=str(error), remedy=remedy))
             return
         self._exported = path
         self.refresh_bindings()
-        title = f"{format_count(rows)} rows exported"
-        self.app.notify(f"{path}\nc copies the path", title=title, markup=False)
+        self.app.notify(f"{path}\nc copies the path", title=f"{what} exported", markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what cannot be done now."""
         if action == "copy_path":
             return self._exported is not None
+        if action == "lost_end":
+            return bool(self._ends)
+        if action == "unmark":
+            return bool(self._spans.spans)
         return super().check_action(action, parameters)
 
     def action_copy_path(self) -> None:
         if self._exported is not None:
             self.app.copy_to_clipboard(str(self._exported))
             self.app.notify("Path copied, if your terminal allows it.")
+
+
+def _end(span: Span) -> float:
+    return span.since if span.until is None else span.until

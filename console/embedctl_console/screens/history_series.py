@@ -8,15 +8,20 @@ from typing import Final
 
 from embedctl.series import History, Series
 from embedctl_console.widgets.chart import ChartSeries
+from embedctl_console.widgets.chart.pool import POOL_METRICS, PoolChart, pool_chart
 
 RANGES: Final = (
-    ("15 min", 900.0),
-    ("1 h", 3_600.0),
-    ("6 h", 21_600.0),
-    ("24 h", 86_400.0),
-    ("7 d", 604_800.0),
-    ("30 d", 2_592_000.0),
+    ("1m", 60.0),
+    ("15m", 900.0),
+    ("1h", 3_600.0),
+    ("6h", 21_600.0),
+    ("24h", 86_400.0),
+    ("7d", 604_800.0),
+    ("30d", 2_592_000.0),
+    ("90d", 7_776_000.0),
 )
+FIRST_RANGE: Final = 1
+"""Index of the range that the screen opens with."""
 MEMORY: Final = {
     "native_gpu_memory": "native",
     "ollama_gpu_memory": "ollama",
@@ -25,7 +30,7 @@ MEMORY: Final = {
 }
 PROCESSES: Final = {"native_rss": "native", "ollama_rss": "ollama"}
 """In place of `MEMORY` where no GPU was ever read: what the backends hold of the host's memory."""
-HOST: Final = {"host_memory_available": "available", "host_memory_reclaimable": "reclaimable"}
+HOST: Final = {"host_memory_available": "available"}
 LATENCY: Final = {
     "native_p50": "native p50",
     "ollama_p50": "ollama p50",
@@ -33,7 +38,12 @@ LATENCY: Final = {
     "ollama_p95": "ollama p95",
 }
 """Metric keys with the labels of their legends."""
-KEYS: Final = (*MEMORY, *PROCESSES, *HOST, *LATENCY)
+KEYS: Final = tuple(dict.fromkeys((*MEMORY, *PROCESSES, *HOST, *LATENCY, *POOL_METRICS)))
+"""What is read for a window."""
+OVERVIEW: Final = ("gpu_memory_used", "host_memory_total", "host_memory_available")
+"""What the overview of the whole range is made of."""
+STATISTICS: Final = (*MEMORY, *PROCESSES, *HOST, *LATENCY)
+"""What the statistics beside the charts are about."""
 
 _COLORS: Final = {
     "native_gpu_memory": "$series-native",
@@ -43,7 +53,6 @@ _COLORS: Final = {
     "native_rss": "$series-native",
     "ollama_rss": "$series-ollama",
     "host_memory_available": "$success",
-    "host_memory_reclaimable": "$series-other",
     "native_p50": "$series-native",
     "ollama_p50": "$series-ollama",
     "native_p95": "$series-native-p95",
@@ -58,23 +67,42 @@ class ChartLines:
 
     memory_title: str
     memory: tuple[ChartSeries, ...]
-    host: tuple[ChartSeries, ...]
+    pool: PoolChart
     latency: tuple[ChartSeries, ...]
 
 
-def chart_lines(history: History, *, host_apart: bool) -> ChartLines:
-    """The lines of a window; `host_apart` says whether host memory has a chart of its own.
+def chart_lines(history: History, *, pool_apart: bool, unified: bool, floor_gib: float | None) -> ChartLines:
+    """The lines of a window; `pool_apart` says whether the pool has a chart of its own on the screen.
 
-    Host memory is of another size than a model: without a chart of its own it stands beside the GPU's in
-    figures only, as a line it would press the others flat.
+    What is available is of another size than a model: without a chart of its own it stands beside the GPU's
+    memory in figures only, as a line it would press the others flat. For the rest see `pool_chart`.
     """
     held = _any(history, PROCESSES) and not _any(history, MEMORY)
-    aside = () if host_apart else _lines(history, {"host_memory_available": "available"}, visible=False)
+    aside = () if pool_apart else _lines(history, HOST, visible=False)
     return ChartLines(
         "Backends' host memory" if held else "GPU memory",
         _lines(history, PROCESSES if held else MEMORY) + aside,
-        _lines(history, HOST),
+        pool_chart(
+            lambda key: history.series.get(key, Series.empty(key)), unified=unified, floor_gib=floor_gib
+        ),
         _lines(history, LATENCY),
+    )
+
+
+def used_memory(history: History) -> Series:
+    """What the overview draws: memory in use on the GPU or, where none was read, on the host."""
+    used = history.series["gpu_memory_used"]
+    total, available = (history.series[f"host_memory_{what}"] for what in ("total", "available"))
+    if len(used) or not len(total) or not len(available):
+        return used
+    size = float(total.mean[-1])
+    return Series(
+        "host_memory_used",
+        available.at,
+        size - available.high,
+        size - available.mean,
+        size - available.low,
+        available.gap,
     )
 
 

@@ -60,7 +60,9 @@ def history(
             return
         found = opened.history(start, end, metrics=metric, points=points)
     if as_json:
-        emit_json("history", _document(found))
+        from embedctl.series import history_document
+
+        emit_json("history", history_document(found))
     else:
         _show(found)
 
@@ -95,26 +97,6 @@ def _export(
     else:
         rows = opened.export_csv(target, since, until, metrics=metrics)
     say(f"{rows} rows")
-
-
-def _document(found: History) -> dict[str, object]:
-    return {
-        "since": found.since,
-        "until": found.until,
-        "resolution": found.resolution,
-        "series": {
-            key: {
-                "unit": METRICS[key].unit,
-                "at": series.at.tolist(),
-                "low": series.low.tolist(),
-                "mean": series.mean.tolist(),
-                "high": series.high.tolist(),
-            }
-            for key, series in found.series.items()
-            if len(series)
-        },
-        "events": found.events,
-    }
 
 
 def _show(found: History) -> None:

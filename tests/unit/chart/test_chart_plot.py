@@ -53,7 +53,7 @@ def test_a_frame_in_braille() -> None:
 Latency                                               ● LIVE
 ● native 60.0 ms   ■ ollama 40.0 ms
    60 ms ┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈⢸⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉●
-         │                        ⢸
+         │                        ⢸ollama → native
    40 ms ┤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤┈┈┈┈┈┈┈⠤⢼⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤■
          │                        ⡇
          │                        ⡇
@@ -73,7 +73,7 @@ def test_a_frame_in_ascii_has_a_sign_per_series() -> None:
 Latency                                                 LIVE
 * native 60.0 ms   o ollama 40.0 ms
    60 ms +........................**************************
-         |                        *
+         |                        *ollama → native
    40 ms +oooooooooooooooo.......o*ooooooooooooooooooooooooo
          |                        *
          |                        *

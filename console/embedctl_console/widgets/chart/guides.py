@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from embedctl.format import local_time
 from embedctl_console.widgets.chart.axis import Scale, time_ticks
 from embedctl_console.widgets.chart.canvas import Canvas, Role
@@ -101,7 +103,7 @@ def draw_thresholds(canvas: Canvas, scene: Scene, area: PlotArea, scale: Scale) 
 
 
 def draw_labels(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
-    """Names of spans and events in the plot's first line, as far as they hide no series."""
+    """Names of spans at the top, those of events in the upper half, as far as they hide no series."""
     y = area.y
     for span in scene.spans:
         x = area.column(span.since, scene.viewport)
@@ -115,16 +117,17 @@ def draw_labels(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
     for index, (x, mark) in enumerate(columns):
         following = columns[index + 1][0] - 1 if index + 1 < len(columns) else canvas.width
         end = min(following, x + 2 + _MOST_LABEL, canvas.width)
-        begin = x + 1
-        while begin < end and int(canvas.roles[y, begin]) not in taken:
-            begin += 1
-        room = begin - x - 1
+        free = ~np.isin(canvas.roles[y : y + area.height // 2, x + 1 : end], taken)
+        if not free.size:
+            continue
+        rooms = np.logical_and.accumulate(free, axis=1).sum(axis=1)
+        row, room = int(rooms.argmax()), int(rooms.max())  # the upper one of equally roomy lines
         label = mark.label
         if len(label) > room:
             if room < _LEAST_LABEL:
                 continue
             label = label[: room - 1] + ("~" if scene.charset == "ascii" else "…")
-        canvas.put(x + 1, y, label, _role(mark))
+        canvas.put(x + 1, y + row, label, _role(mark))
 
 
 def _heaviest(scene: Scene, area: PlotArea) -> dict[int, Mark]:

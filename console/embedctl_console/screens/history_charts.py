@@ -1,0 +1,290 @@
+"""Charts over the store: one window and one cursor for all, and the overview of all that was recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import tzinfo
+from typing import Final
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import Label, OptionList, Static
+
+from embedctl.errors import EmbedctlError
+from embedctl.metrics import Unit
+from embedctl.series import History
+from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.screens.history_series import (
+    FIRST_RANGE,
+    KEYS,
+    OVERVIEW,
+    RANGES,
+    chart_lines,
+    used_memory,
+)
+from embedctl_console.screens.history_text import resolution_text, window_text
+from embedctl_console.tasks import run_in_thread
+from embedctl_console.widgets.chart import Mark, Overview, TimeSeriesChart, marks_of
+
+_SETTLE: Final = 0.12
+"""Seconds that zoom and pan must rest before the engine is asked: a wheel turns faster than a disk reads."""
+_REFRESH: Final = 2.0
+"""Seconds between looks at whether a live window has something new to show."""
+_POINTS: Final = 600
+_OVERVIEW_EVERY: Final = 60.0
+"""Seconds between two readings of the whole range; a column of it is longer, but for the first hours."""
+
+_CHARTS: Final[tuple[tuple[str, str, Unit, str], ...]] = (
+    (
+        "memory",
+        "GPU memory",
+        "bytes",
+        "Nothing was recorded in this window. The console records while it is open.",
+    ),
+    ("pool", "Memory pool", "bytes", "Nothing recorded here."),
+    ("latency", "Latency", "ms", "No requests here. A loaded backend is probed every few seconds."),
+)
+_VIEWS: Final = ("all", "memory", "pool", "latency")
+"""Which charts are shown: all that there is room for, or one alone."""
+
+
+class HistoryCharts(ConsoleScreen):
+    """The upper part of the History screen. What else is shown of a window follows in `show_window`."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time, tz: tzinfo | None = None) -> None:
+        """A live window of the last 15 minutes.
+
+        Args:
+            clock: The present, in Unix seconds.
+            tz: The zone of all times shown; None: local time.
+        """
+        super().__init__()
+        self._clock = clock
+        self._tz = tz
+        self._range = FIRST_RANGE
+        """Index into `RANGES` of the range last chosen."""
+        self._view = _VIEWS[0]
+        self._history: History | None = None
+        self._asked_at = 0.0
+        self._overview_at = float("-inf")
+        self._settling: Timer | None = None
+
+    def compose_body(self) -> ComposeResult:
+        charset = self.console.engine.settings.console.charset
+        with Horizontal(id="range-bar"):
+            yield Static(id="ranges")
+            yield Static(id="window", markup=False)
+        yield Overview(charset=charset, id="overview")
+        with Horizontal(id="body"):
+            with Vertical(id="charts"):
+                for chart_id, title, unit, empty in _CHARTS:
+                    yield TimeSeriesChart(
+                        unit=unit,
+                        title=title,
+                        charset=charset,
+                        span=RANGES[self._range][1],
+                        time_labels=chart_id == "latency",
+                        empty=empty,
+                        id=chart_id,
+                        clock=self._clock,
+                        tz=self._tz,
+                    )
+            with Vertical(id="side"):
+                yield Label("Events in this window")
+                yield OptionList(id="events", markup=False)
+                yield Label("Statistics", id="statistics-title")
+                yield Static(id="statistics", markup=False)
+        yield Static(id="detail", markup=False)
+
+    @property
+    def _charts(self) -> tuple[TimeSeriesChart, ...]:
+        return tuple(self.query(TimeSeriesChart))
+
+    @property
+    def _main(self) -> TimeSeriesChart:
+        """The first chart that is to be seen: its window and its cursor are those of all."""
+        return next(chart for chart in self._charts if chart.display)
+
+    def on_mount(self) -> None:
+        self.add_class(f"-{self._view}")
+        self._show_ranges()
+        self._read()
+        self.set_interval(_REFRESH, self._follow)
+
+    def on_screen_resume(self) -> None:
+        if self._history is not None:
+            self._follow()
+
+    # What the lower part gives
+
+    def show_window(self) -> None:
+        """Say what is in the window, which was read."""
+        raise NotImplementedError
+
+    def show_cursor(self) -> None:
+        """Say what is under the cursor; it, or the window, moved."""
+        raise NotImplementedError
+
+    def show_error(self, error: EmbedctlError) -> None:
+        """Say what went wrong with the store."""
+        raise NotImplementedError
+
+    def more_marks(self) -> tuple[Mark, ...]:
+        """Marks besides those of the events read."""
+        raise NotImplementedError
+
+    # Reading
+
+    def _read(self) -> None:
+        """Ask the engine for the window of the charts; an answer still awaited is given up."""
+        self._settling = None
+        self._asked_at = self._clock()
+        main = self._main
+        since, until = main.window
+        if main.live:
+            until = max(until, self._asked_at)
+            since = until - (main.window[1] - main.window[0])
+        self.run_worker(self._fetch(since, until), group="history-read", exclusive=True)
+
+    def _read_soon(self) -> None:
+        if self._settling is not None:
+            self._settling.stop()
+        self._settling = self.set_timer(_SETTLE, self._read)
+
+    def _follow(self) -> None:
+        """Read again when a live window has moved on by something that can be seen."""
+        since, until = self._main.window
+        due = max(_REFRESH, (until - since) / _POINTS)
+        if self._main.live and self.is_current and self._clock() - self._asked_at >= due * 0.9:
+            self._read()
+
+    async def _fetch(self, since: float, until: float) -> None:
+        margin = (until - since) * 0.02  # so that lines reach both edges
+        engine = self.console.engine
+        try:
+            self._history = await run_in_thread(
+                engine.history, since - margin, until + margin, metrics=KEYS, points=_POINTS
+            )
+            self.show_series()
+            self._show_ranges()
+            self.show_window()
+            if self._clock() - self._overview_at >= _OVERVIEW_EVERY:
+                await self._fetch_overview()
+        except EmbedctlError as error:
+            self.show_error(error)
+
+    async def _fetch_overview(self) -> None:
+        """Read the whole range. A wish for another window in between puts it off."""
+        engine, now = self.console.engine, self._clock()
+        recorded = await run_in_thread(engine.recorded_span)
+        overview = self.query_one(Overview)
+        if recorded is not None:
+            found = await run_in_thread(engine.history, recorded[0], now, metrics=OVERVIEW, points=_POINTS)
+            overview.show(used_memory(found), (recorded[0], max(now, recorded[1])))
+        self._overview_at = now
+
+    def show_series(self) -> None:
+        """Give the charts what was read."""
+        if self._history is None:
+            return
+        state, settings = self.console.state, self.console.engine.settings.engine
+        gpu = state.status.machine.gpu if state is not None and state.status.machine is not None else None
+        memory, pool, latency = self._charts
+        lines = chart_lines(
+            self._history,
+            pool_apart=pool.display,
+            unified=gpu is not None and gpu.unified is True,
+            floor_gib=settings.memory_floor_gib,
+        )
+        memory.title, pool.title = lines.memory_title, lines.pool.title
+        pool.ceiling, pool.thresholds = lines.pool.total, lines.pool.thresholds
+        marks = (*marks_of(self._history.events), *self.more_marks())
+        for chart, shown in (
+            (memory, lines.memory), (pool, lines.pool.series), (latency, lines.latency)
+        ):  # fmt: skip
+            chart.show(shown, marks)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_series)
+
+    # Ranges
+
+    def _show_ranges(self) -> None:
+        since, until = self._main.window
+        tabs = []
+        for index, (name, span) in enumerate(RANGES):
+            chosen = abs(until - since - span) < 1
+            style = "reverse bold" if chosen else "$text-muted"
+            tabs.append(f"[{style} @click=screen.choose_range({index})] {name} [/]")
+        self.query_one("#ranges", Static).update(Content.from_markup("".join(tabs)))
+        text = window_text(since, until, self._tz)
+        if self._history is not None:
+            text += f" · {resolution_text(self._history.resolution)}/point"
+        self.query_one("#window", Static).update(text)
+        self.query_one(Overview).mark((since, until), [mark.at for mark in self.more_marks()])
+
+    def action_range(self, direction: int) -> None:
+        self.action_choose_range(min(max(self._range + direction, 0), len(RANGES) - 1))
+
+    def action_choose_range(self, index: int) -> None:
+        self._range = index
+        span = RANGES[index][1]
+        now = self._clock()
+        for chart in self._charts:
+            chart.span = span
+        self.put_cursor(None)
+        self.move_window(now - span, now, live=True)
+
+    def action_view(self) -> None:
+        """Show all charts, or one of them alone."""
+        cursor, (since, until), live = self._main.cursor, self._main.window, self._main.live
+        self.remove_class(f"-{self._view}")
+        self._view = _VIEWS[(_VIEWS.index(self._view) + 1) % len(_VIEWS)]
+        self.add_class(f"-{self._view}")
+        for chart in self._charts:
+            chart.time_labels = self._view != "all" or chart.id == "latency"
+
+        def settle() -> None:
+            self._main.focus()
+            self.put_cursor(cursor)
+            self.move_window(since, until, live)
+            self.show_series()
+
+        self.call_after_refresh(settle)
+
+    # Window and cursor
+
+    @on(TimeSeriesChart.WindowChanged)
+    def _window_changed(self, message: TimeSeriesChart.WindowChanged) -> None:
+        self.move_window(message.since, message.until, message.live)
+
+    @on(Overview.Jumped)
+    def _jumped(self, message: Overview.Jumped) -> None:
+        since, until = self._main.window
+        end = min(message.at + (until - since) / 2, self._clock())
+        self.move_window(end - (until - since), end, live=False)
+
+    def move_window(self, since: float, until: float, live: bool) -> None:
+        """Show another window in all charts, and read it once it stays."""
+        for chart in self._charts:
+            chart.move_window(since, until, live)
+        self._show_ranges()
+        self.show_cursor()
+        self._read_soon()
+
+    @on(TimeSeriesChart.CursorMoved)
+    def _cursor_moved(self, message: TimeSeriesChart.CursorMoved) -> None:
+        for chart in self._charts:
+            if chart is not message.chart:
+                chart.move_cursor(message.at)
+        self.show_cursor()
+
+    def put_cursor(self, at: float | None) -> None:
+        """Put the cursor of all charts to a moment, or take it away."""
+        for chart in self._charts:
+            chart.move_cursor(at)
+        self.show_cursor()
