@@ -82,8 +82,14 @@ class Rig:
 
 
 @contextmanager
-def rig(folder: Path, settings: Settings | None = None, **options: Any) -> Iterator[Rig]:
-    """An engine that samples 20 times a second; closed at the end."""
+def rig(
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    parts: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Iterator[Rig]:
+    """An engine that samples 20 times a second; closed at the end. `parts` are further `Parts`, by name."""
     settings = settings or Settings.model_validate(
         {"telemetry": {"screen_hz": 20, "store_hz": 10}, "engine": {"settle_timeout_s": 5}}
     )
@@ -97,7 +103,7 @@ def rig(folder: Path, settings: Settings | None = None, **options: Any) -> Itera
     def no_pull(progress: Progress, cancel: CancelToken) -> None:
         raise AssertionError("nobody asked for a pull")
 
-    parts = Parts(
+    made = Parts(
         bus=bus,
         store=store,
         journal=Journal(store, bus),
@@ -106,8 +112,9 @@ def rig(folder: Path, settings: Settings | None = None, **options: Any) -> Itera
         backends=backends,
         pull=no_pull,
         tune=lambda progress, cancel: canned.tune_report(),
+        **(parts or {}),
     )
-    engine = Engine(settings, paths, parts, **options)
+    engine = Engine(settings, paths, made, **options)
     try:
         yield Rig(engine, native, ollama, probe, bus, hub)
     finally:

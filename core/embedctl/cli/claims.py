@@ -48,10 +48,9 @@ def claims(
         found = opened.claims()
     _write(_as_text(found, chosen), output)
     if output is not None:
-        counts = dict.fromkeys(("holds", "does not hold", "undecided", "not measured"), 0)
-        for one in found.claims:
-            counts[one.verdict] += 1
-        say(f"{output}: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+        from embedctl.report.words import counts
+
+        say(f"{output}: {counts(found)}")
 
 
 @report.command()

@@ -9,7 +9,7 @@ import typer
 from embedctl.cli.app import EXIT_NO, app, engine
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
-from embedctl.cli.output import emit, emit_json, emit_table
+from embedctl.cli.output import emit, emit_json, emit_table, filled
 from embedctl.errors import UsageError
 from embedctl.format import ABSENT, format_bytes, format_duration, format_moment, format_ms, format_number
 from embedctl.study_data import coexist_report
@@ -91,9 +91,10 @@ def show_coexist(study: Study, report: CoexistReport) -> None:
     for note in report.notes:
         emit(note)
     limits = report.limits
-    emit(f"study {study.id}, {format_moment(study.at)}, took {format_duration(study.seconds)}; judged by: "
-         f"tokens/s kept {limits['tokens_kept']:.0%} or more, embedding p99 {limits['p99_ratio']:g}× or "
-         "less, the memory floor")  # fmt: skip
+    took = f"study {study.id}, {format_moment(study.at)}, took {format_duration(study.seconds)}"
+    kept, slower = report.limits["tokens_kept"], report.limits["p99_ratio"]
+    limits = f"tokens/s kept {kept:.0%} or more, embedding p99 {slower:g}× or less, the memory floor"
+    emit(filled(f"{took}; judged by: {limits}"))
 
 
 def _cells(row: Coexistence) -> list[tuple[str, ...]]:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -48,6 +49,11 @@ def emit_table(
             for column, cell, width in zip(columns, row, widths, strict=True)
         ]
         emit("  ".join(cells).rstrip())
+
+
+def filled(text: str, *, widest: int = 110) -> str:
+    """A sentence in lines of the terminal's width; 80 columns where there is none."""
+    return textwrap.fill(text, min(widest, shutil.get_terminal_size((80, 24)).columns))
 
 
 def say(text: str) -> None:

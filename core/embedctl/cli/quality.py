@@ -9,7 +9,7 @@ import typer
 from embedctl.cli.app import EXIT_NO, app, engine
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
-from embedctl.cli.output import emit, emit_json, emit_table
+from embedctl.cli.output import emit, emit_json, emit_table, filled
 from embedctl.errors import UsageError
 from embedctl.format import ABSENT, format_count, format_duration, format_moment
 from embedctl.study_data import quality_report
@@ -149,8 +149,8 @@ def show_quality(study: Study, report: QualityReport) -> None:
     for one_set in report.sets:
         if one_set.note:
             emit(f"{one_set.name}: {one_set.note}")
-    emit(f"study {study.id}, {format_moment(study.at)}, took {format_duration(study.seconds)}; "
-         f"a mean difference of up to {report.threshold:g} does not matter")  # fmt: skip
+    took = f"study {study.id}, {format_moment(study.at)}, took {format_duration(study.seconds)}"
+    emit(filled(f"{took}; a mean difference of up to {report.threshold:g} does not matter"))
 
 
 def _ends(interval: Interval, form: str) -> str:

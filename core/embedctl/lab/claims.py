@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from embedctl.format import format_bytes, format_ms, format_number
+from embedctl.format import format_ms, format_number
 from embedctl.lab.claims_charts import charts
 from embedctl.lab.claims_evidence import BATCH, NATIVE, OLLAMA, ONE_TEXT, Evidence, Seen, evidence_of, rate_of
 from embedctl.lab.claims_quality import quality_claims
@@ -168,7 +168,7 @@ def _memory(shown: Evidence) -> Iterator[Claim]:
         "memory-saved", topic, text, claimed,
         f"{saved:.0%} less" if saved >= 0 else f"{-saved:.0%} more", None,
         "holds" if saved >= 0.6 else "does not hold",
-        f"{format_bytes(native[0])} against {format_bytes(ollama[0])}, peaks of their own processes",
+        f"{_gb(native[0])} against {_gb(ollama[0])}, peaks of their own processes",
         tuple(dict.fromkeys((native[2], ollama[2]))),
     )  # fmt: skip
 
@@ -176,7 +176,12 @@ def _memory(shown: Evidence) -> Iterator[Claim]:
 def _held(id_: str, text: str, claimed: str, held: tuple[int, str, str], holds: bool) -> Claim:
     verdict: ClaimVerdict = "holds" if holds else "does not hold"
     why = f"peak of its own processes; {held[1]}"
-    return Claim(id_, "memory", text, claimed, format_bytes(held[0]), None, verdict, why, (held[2],))
+    return Claim(id_, "memory", text, claimed, _gb(held[0]), None, verdict, why, (held[2],))
+
+
+def _gb(size: int) -> str:
+    """In the claims' own unit, 10**9 bytes."""
+    return f"{format_number(size / GB)} GB"
 
 
 def _cosine(shown: Evidence) -> Claim:

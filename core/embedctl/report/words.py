@@ -12,7 +12,12 @@ SIMULATED: Final = (
     "Simulated: these figures come from the demo, whose GPU, Hub and Ollama server are simulated. "
     "They say nothing about a real machine."
 )
-VERDICTS: Final = ("holds", "does not hold", "undecided", "not measured")
+_SEVERAL: Final = {
+    "holds": "hold",
+    "does not hold": "do not hold",
+    "undecided": "undecided",
+    "not measured": "not measured",
+}
 READING: Final = (
     "A speed or a saving holds where the whole 95 % interval is at least as good as claimed; a plain figure "
     "where the whole interval lies within a quarter of it. It does not hold where no part of the interval "
@@ -34,8 +39,9 @@ def interval_of(claim: Claim) -> str:
 
 def counts(report: ClaimsReport) -> str:
     """How many claims hold, do not hold, …"""
-    found = {verdict: sum(one.verdict == verdict for one in report.claims) for verdict in VERDICTS}
-    return ", ".join(f"{count} {verdict}" for verdict, count in found.items())
+    return ", ".join(
+        f"{sum(one.verdict == verdict for one in report.claims)} {word}" for verdict, word in _SEVERAL.items()
+    )
 
 
 def basis(claim: Claim) -> str:
