@@ -77,7 +77,7 @@ async def _journey(folder: Path) -> None:
         await pilot.press("4", "p", "p")
         await _settled(pilot, 3)
         save("history")
-        await pilot.press("5")
+        await pilot.press("7")
         await _until(lambda: "torch" in _text_of(app))
         await _settled(pilot, 1)
         save("doctor")

@@ -287,6 +287,8 @@ class ConsoleApp(App[None]):
         elif before is not None and not before.connected:
             self.notify("connected again", title=now.where, markup=False)
             self.run_worker(self._load_past(), group="past", exclusive=True)
+            self._look_at_health()
+            self._look_at_standing()
 
     def _screen_changed(self, _: Screen[object]) -> None:
         from embedctl_console.state import Topic

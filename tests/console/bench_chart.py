@@ -2,6 +2,7 @@
 
 Two series of 600 points in a chart of 120 × 40 cells, as a terminal with true colour gets it. Not collected
 by pytest: times depend on the machine. Times are of the processor, from new data to the terminal's bytes.
+Then four charts on 160 × 50, as a live screen has them: the pool's layers, lines, and events with labels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from textual.app import App, ComposeResult
 
 from embedctl.series import Series
-from embedctl_console.widgets.chart import ChartSeries, TimeSeriesChart
+from embedctl_console.widgets.chart import ChartSeries, Mark, TimeSeriesChart
+from embedctl_console.widgets.chart.pool import pool_chart
 
 FRAMES = 200
 POINTS = 600
@@ -33,6 +35,10 @@ class BenchApp(App[None]):
     def compose(self) -> ComposeResult:
         yield self.chart
 
+    @property
+    def charts(self) -> set[TimeSeriesChart]:
+        return set(self.query(TimeSeriesChart))
+
     def feed(self, shift: float) -> None:
         self.now = START + shift
         at = self.now - SPAN + np.arange(POINTS) * (SPAN / POINTS)
@@ -43,10 +49,57 @@ class BenchApp(App[None]):
         self.chart.show(lines)
 
 
-async def measure(name: str, step: Callable[[BenchApp, int], None]) -> None:
+class FourCharts(BenchApp):
+    """The pool, GPU memory, latency and power, two by two."""
+
+    CSS = "Screen { layout: grid; grid-size: 2 2; }"
+
+    def compose(self) -> ComposeResult:
+        for unit in ("bytes", "bytes", "ms", "watt"):
+            yield TimeSeriesChart(unit=unit, title=unit, span=SPAN, clock=lambda: self.now)  # type: ignore[arg-type]
+
+    def feed(self, shift: float) -> None:
+        self.now = START + shift
+        at = np.arange(START - 900, self.now, 0.5)
+
+        def wave(key: str, level: float, swing: float) -> Series:
+            values = level + swing * (np.sin(at / 23 + level) + 0.3 * np.sin(at * 1.7))
+            return Series(key, at, values, values, values, 3.0)
+
+        gib = 2.0**30
+        pool = pool_chart(
+            lambda key: {
+                "host_memory_total": wave(key, 121.6 * gib, 0.0),
+                "host_memory_available": wave(key, 88 * gib, gib),
+                "host_memory_free": wave(key, 41 * gib, gib),
+                "host_memory_reclaimable": wave(key, 47 * gib, 0.1 * gib),
+            }.get(key, wave(key, 4 * gib, 0.2 * gib)),
+            unified=True,
+        )
+        lines = [
+            [ChartSeries(key, key, wave(key, level, level / 10)) for key, level in levels.items()]
+            for levels in (
+                {"native": 4 * gib, "ollama": 3 * gib, "used": 9 * gib},
+                {"native p50": 24.0, "ollama p50": 96.0, "native p95": 38.0, "ollama p95": 131.0},
+                {"power": 40.0},
+            )
+        ]
+        marks = [Mark(START - back, "switch", "ollama → native in 9.8 s") for back in (20, 110, 200)]
+        for chart, series in zip(self.query(TimeSeriesChart), (pool.series, *lines), strict=True):
+            if series is pool.series:
+                chart.ceiling, chart.thresholds = pool.total, pool.thresholds
+            chart.show(series, marks)
+
+
+async def measure(
+    name: str,
+    step: Callable[[BenchApp, int], None],
+    make: Callable[[], BenchApp] = BenchApp,
+    size: tuple[int, int] = (120, 40),
+) -> None:
     """Let `step` change the chart and have Textual's compositor make the update."""
-    app = BenchApp()
-    async with app.run_test(size=(120, 40)) as pilot:
+    app = make()
+    async with app.run_test(size=size) as pilot:
         app.feed(0)
         await pilot.pause()
         screen = app.screen
@@ -54,7 +107,7 @@ async def measure(name: str, step: Callable[[BenchApp, int], None]) -> None:
         for frame in range(FRAMES):
             begin = time.thread_time()
             step(app, frame)
-            screen._compositor.update_widgets({app.chart})
+            screen._compositor.update_widgets(app.charts)  # type: ignore[arg-type]
             update = screen._compositor.render_update(screen_stack=app._background_screens)
             text = update.render_segments(app.console) if update is not None else ""
             seconds.append(time.thread_time() - begin)
@@ -84,6 +137,7 @@ async def main() -> None:
     await measure("every column new", all_new)
     await measure("live at 2 Hz, 5 min shown", live)
     await measure("cursor moves one step", cursor)
+    await measure("four charts at 160 x 50, live at 2 Hz", live, FourCharts, (160, 50))
 
 
 if __name__ == "__main__":

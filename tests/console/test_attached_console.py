@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ LOST = ConnectionChanged(False, HERE.where, "it ended", "it is connected anew by
     [
         (158, HERE, "⇄ the service (PID 4711)  active native", "lost"),
         (78, HERE, "⇄ attached  active native", "PID"),
+        (78, replace(HERE, place="spark"), "⇄ spark  active native", "attached"),
         (78, LOST, "✗ connection lost", "active"),
         (158, None, "active native", "⇄"),
     ],

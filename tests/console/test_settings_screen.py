@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from embedctl.events import ConnectionChanged
 from embedctl.settings import Settings, load_settings, setting_names
 from embedctl_console.screens.settings_text import setting_rows
+from embedctl_console.widgets.table import RowTable
 from tests.support.console import press, running, screen_text, settle
 from tests.support.fake_engine import FakeEngine
 
@@ -87,9 +89,11 @@ async def test_theme_and_keys_are_taken_up_at_once(tmp_path: Path) -> None:
         assert pilot.app.theme == "embedctl-light"
         assert load_settings(engine.paths).console.keys == {"everywhere.benchmark": "f5"}
         assert "f5 Benchmark" in screen_text(pilot)
-        keys = list(setting_names()["console"]).index("keys") - len(setting_names()["console"])
-        await press(pilot, "ctrl+end", *["up"] * (len(setting_names()["gateway"]) - 1 - keys), "enter")
-        await press(pilot, *["delete"] * 40, *'{"models.verify"="s"}')
+        names = [f"{section}.{name}" for section, names in setting_names().items() for name in names]
+        screen.query_one(RowTable).move_cursor(row=names.index("console.keys"))
+        await press(pilot, "enter")
+        pilot.app.screen.query_one(Input).value = '{"models.verify" = "s"}'
+        await settle(pilot)
         assert "models.verify: s is the key of everywhere.switch" in screen_text(pilot)
 
 

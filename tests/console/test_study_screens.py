@@ -81,9 +81,7 @@ class TestWords:
     def test_a_trial_fits_into_80_columns(self) -> None:
         report = replace(canned.trial_report(Trial("ollama", 0.1, 0.05)), failed=0)
         words = trial_words(report, brief=True)
-        assert words.plain == (
-            "trial ollama shadow 10% share 5% · least 0.99871 · 7,680 compared · 12 dropped"
-        )
+        assert words.plain == ("trial ollama shadow 10% share 5% · least 0.99871 of 7,680 · 12 dropped")
         assert words.cell_length <= 78
 
 
@@ -124,6 +122,13 @@ class TestCheckScreen:
             assert "check 4 ·" in screen_text(pilot)
             await press(pilot, "tab", "down")
             assert "check 2 · 2026-02-23" in screen_text(pilot)
+            await pilot.resize_terminal(80, 24)
+            await settle(pilot)
+            assert "check 2 · 2026-02-23" in screen_text(pilot)
+            await press(pilot, "k")
+            engine.job("check").finish()
+            await settle(pilot)
+            assert "check 5 · 2026-03-04" in screen_text(pilot)
 
     async def test_a_store_that_cannot_be_read_and_data_of_another_version_are_told(self) -> None:
         engine = FakeEngine()

@@ -41,7 +41,7 @@ def list_text(
         return Content.assemble(
             "No run is stored yet.\n\n",
             (key_of("everywhere.benchmark", keymap), _KEY),
-            " measures both backends: one text, batches of 16 to 128, with warm-up and interleaved,\n"
+            " measures both backends: one text, batches of 16 to 128, with warm-up and interleaved, "
             "and keeps every latency together with what it depends on.",
         )
     if len(marked) == 2:

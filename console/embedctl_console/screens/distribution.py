@@ -60,8 +60,6 @@ class DistributionScreen(ConsoleScreen):
         yield Text(id="drawing")
 
     def on_mount(self) -> None:
-        for name, width in self._columns:
-            self._table.add_column(name.rjust(width) if name[0] in "np" else name, width=width)
         self._table.focus()
         self.run_worker(self._load(), group="run")
 
@@ -82,13 +80,22 @@ class DistributionScreen(ConsoleScreen):
             return
         self._rows = drawable(run)
         title.show(title_text(run, self._rows))
-        for row in self._rows:
-            self._table.add_row(*measurement_cells(row)[: len(self._columns)])
         self._table.display = bool(self._rows)
-        self._draw()
+        self._fill()
+
+    def _fill(self) -> None:
+        table, columns = self._table, self._columns
+        cursor = table.cursor_row
+        table.clear(columns=True)
+        for name, width in columns:
+            table.add_column(name.rjust(width) if name[0] in "np" else name, width=width)
+        for row in self._rows:
+            table.add_row(*measurement_cells(row)[: len(columns)])
+        table.move_cursor(row=cursor)
+        self.call_after_refresh(self._draw)  # once the drawing's height is known
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._draw)
+        self._fill()
 
     @on(DataTable.RowHighlighted)
     def _draw(self) -> None:

@@ -18,6 +18,7 @@ from embedctl_console.actions import (
     actions_of,
     bindings_as_actions,
     bindings_of,
+    key_of,
 )
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.themes import THEMES
@@ -92,10 +93,13 @@ def help_text(
         _line("models", "the Hub's own cache (HF_HOME)"),
     ]
     names = ", ".join(theme.name for theme in THEMES)
+    themes = key_of("everywhere.theme", keymap)
     rows += [
         Content(""),
         _heading("Looks"),
-        _line("colours", f"t changes them; embedctl config set console.theme NAME keeps one of {names}"),
+        _line(
+            "colours", f"{themes} changes them; embedctl config set console.theme NAME keeps one of {names}"
+        ),
         _line(
             "charts",
             "embedctl config set console.charset block (or ascii), if your font lacks the dots",

@@ -160,7 +160,8 @@ def row_cells(row: SettingRow, widths: Sequence[int]) -> tuple[Content, ...]:
         value = Content.assemble(value, (f" → {row.next_value}", "bold $text-warning"))
     source = Content.assemble((row.source, "$text-muted" if row.source == "default" else "$text-accent"))
     name = Content.assemble((f"{row.section}.", "$text-muted"), row.name)
-    return (name, value.truncate(widths[1], ellipsis=True), source, Content(row.description))[: len(widths)]
+    words = Content(row.description).truncate(widths[-1], ellipsis=True)
+    return (name, value.truncate(widths[1], ellipsis=True), source, words)[: len(widths)]
 
 
 def columns(width: int) -> tuple[tuple[str, int], ...]:

@@ -117,8 +117,8 @@ class StudiesScreen(ConsoleScreen):
         self._show_answer()
 
     def on_resize(self) -> None:
-        self._show_list()
-        self._show()
+        self._show_list(self._list.cursor_row)
+        self._show(self._table.cursor_row)
 
     def _reread(self) -> None:
         self.run_worker(self._load(), group="studies", exclusive=True)
@@ -131,7 +131,7 @@ class StudiesScreen(ConsoleScreen):
             self._show_answer()
             return
         self._problem = None
-        self._show_list()
+        self._show_list(0)
         if self._studies:
             await self._choose(self._studies[0].id)
         else:
@@ -156,7 +156,7 @@ class StudiesScreen(ConsoleScreen):
             self._problem = None
         self._show()
 
-    def _show(self) -> None:
+    def _show(self, cursor: int = 0) -> None:
         """Everything anew: another study, or another width."""
         table = self._table
         there = self._report is not None and self._problem is None
@@ -171,17 +171,18 @@ class StudiesScreen(ConsoleScreen):
                 table.add_column(name, width=cells)
             for row in self.rows(self._report, [cells for _, cells in columns]):
                 table.add_row(*row, height=max(cell.plain.count("\n") + 1 for cell in row))
+            table.move_cursor(row=cursor)
         self._show_picture()
         self.refresh_bindings()
 
-    def _show_list(self) -> None:
+    def _show_list(self, cursor: int) -> None:
         table, studies, width = self._list, self._studies or (), self.app.size.width
-        cursor = table.cursor_row
         table.clear(columns=True)
-        for name, cells in study_columns(studies, width):
+        columns = study_columns(studies, width)
+        for name, cells in columns:
             table.add_column(name, width=cells)
         for study in studies:
-            table.add_row(*study_cells(study, width), key=str(study.id))
+            table.add_row(*study_cells(study, width, columns[-1][1]), key=str(study.id))
         table.move_cursor(row=cursor)
 
     def _show_answer(self) -> None:
@@ -220,10 +221,11 @@ class StudiesScreen(ConsoleScreen):
         self._show_picture()
 
     @on(DataTable.RowHighlighted, "#studies")
-    def _study_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        chosen = event.row_key.value
-        if chosen is not None and self._study is not None and int(chosen) != self._study.id:
-            self.run_worker(self._choose(int(chosen)), group="studies", exclusive=True)
+    def _study_highlighted(self) -> None:
+        """By where the cursor is now: while the list is filled, it is told of rows that it has left since."""
+        studies, row = self._studies or (), self._list.cursor_row
+        if self._study is not None and row < len(studies) and studies[row].id != self._study.id:
+            self.run_worker(self._choose(studies[row].id), group="studies", exclusive=True)
 
     @on(DataTable.RowSelected)
     def _row_selected(self) -> None:
@@ -244,8 +246,8 @@ def study_columns(studies: Sequence[StudySummary], width: int) -> tuple[tuple[st
     return (*fixed, ("answer", max(16, width - sum(cells + 2 for _, cells in fixed) - 6)))
 
 
-def study_cells(study: StudySummary, width: int) -> Cells:
-    """A stored study on one line; how long it took only where there is room."""
+def study_cells(study: StudySummary, width: int, room: int) -> Cells:
+    """A stored study on one line, the answer in `room` cells; how long it took only on a wide screen."""
     sign, style = VERDICT_SIGNS.get(study.verdict, ("?", "$text-muted"))
     took = (Content(f"{format_duration(study.seconds):>12}"),) if width >= _WIDE else ()
     return (
@@ -253,5 +255,5 @@ def study_cells(study: StudySummary, width: int) -> Cells:
         Content(format_moment(study.at)[:16]),
         *took,
         Content.assemble((f"{sign} {study.verdict}", style)),
-        Content(study.headline.removeprefix(f"{study.verdict}: ")),
+        Content(study.headline.removeprefix(f"{study.verdict}: ")).truncate(room, ellipsis=True),
     )

@@ -86,7 +86,7 @@ def trial_words(report: TrialReport, *, brief: bool) -> Content:
     ]
     least = ABSENT if report.least_cosine is None else f"{report.least_cosine:.5f}"
     compared, dropped = format_count(report.compared), f"{format_count(report.dropped)} dropped"
-    facts = [f"least {least}", f"{compared} compared", dropped]
+    facts = [f"least {least} of {compared}", dropped]
     if not brief:
         facts = [
             f"least cosine {least} in {compared} texts",

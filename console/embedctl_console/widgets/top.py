@@ -91,7 +91,7 @@ def machine_line(status: Status, width: int, connection: ConnectionChanged | Non
         right.append(Content.assemble(("✗ connection lost", "bold $text-error")))
         return spread(left, Content("  ").join(right), width)
     if connection is not None:
-        place = connection.where if width >= 110 else "attached"
+        place = connection.where if width >= 110 else connection.place[:16] or "attached"
         right.append(Content.assemble((f"⇄ {place}", "$text-accent")))
     name = status.active
     right.append(Content.assemble("active ", (name, f"bold $series-{name}")))
