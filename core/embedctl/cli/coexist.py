@@ -89,12 +89,11 @@ def show_coexist(study: Study, report: CoexistReport) -> None:
             emit(f"  {row.errors} requests failed, or were not answered in time")
     emit("")
     for note in report.notes:
-        emit(note)
-    limits = report.limits
+        emit(filled(note))
     took = f"study {study.id}, {format_moment(study.at)}, took {format_duration(study.seconds)}"
     kept, slower = report.limits["tokens_kept"], report.limits["p99_ratio"]
-    limits = f"tokens/s kept {kept:.0%} or more, embedding p99 {slower:g}× or less, the memory floor"
-    emit(filled(f"{took}; judged by: {limits}"))
+    judged_by = f"tokens/s kept {kept:.0%} or more, embedding p99 {slower:g}× or less, the memory floor"
+    emit(filled(f"{took}; judged by: {judged_by}"))
 
 
 def _cells(row: Coexistence) -> list[tuple[str, ...]]:

@@ -45,7 +45,7 @@ def _of_table(shown: Evidence, measure: QualityMeasure, name: str, figure: float
     id_, topic = f"msmarco-{measure.partition('@')[0]}", "retrieval quality"
     text, claimed = f"{name} on MS MARCO is {figure} with both backends", f"{figure}"
     for report, source in shown.qualities():
-        rows = [one for one in report.scores if "msmarco" in one.set.lower() and _plain(report, one.variant)]
+        rows = [one for one in report.scores if _is_msmarco(one.set) and _plain(report, one.variant)]
         if not rows:
             continue
         values = [(row.variant, _value(row, measure)) for row in rows]
@@ -120,6 +120,11 @@ def _eight_bit(shown: Evidence) -> Claim:
         )  # fmt: skip
     why = computed_otherwise or "not measured yet"
     return Claim(id_, topic, text, claimed, "", None, "not measured", why, (), EIGHT_BIT)
+
+
+def _is_msmarco(name: str) -> bool:
+    """The set itself; those made of a few dozen of its queries are others."""
+    return "msmarco" in name.lower() and "nano" not in name.lower()
 
 
 def _plain(report: QualityReport, variant: str) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from embedctl.errors import BackendError
+from embedctl.errors import BackendError, Cancelled
 from embedctl.lab.open_loop import Shot, fire, poisson
 from embedctl.lab.stages import Bench
 from embedctl.lab.statistics import (
@@ -42,6 +42,8 @@ _WARM_UP: Final = 20
 _CLIENTS: Final = 16
 _START_S: Final = 300.0
 """Time for the model to begin."""
+_END_S: Final = 10.0
+"""Time for its next piece, with which it sees that it is to stop; after that it is left to its own end."""
 _WORST_FIRST: Final[tuple[CoexistVerdict, ...]] = (
     "do not fit", "disturb each other", "undecided", "fit side by side",
 )  # fmt: skip
@@ -110,13 +112,13 @@ def side_by_side(target: Target, model: Generating, bench: Bench, plan: Plan, ro
             bench.report((number + place / 3) / plan.rounds)
             bench.cancel.raise_if_cancelled()
             if kind == "model":
-                with _generation(model, bench.pace) as tokens:
+                with _generation(model, bench) as tokens:
                     bench.pace.sleep(plan.block_seconds)
                     seen.tokens_alone.append(tokens.rate())
             elif kind == "backend":
                 seen.alone += _fire(target, arrivals, bench, plan)
             else:
-                with bench.sampling() as window, _generation(model, bench.pace) as tokens:
+                with bench.sampling() as window, _generation(model, bench) as tokens:
                     seen.together += _fire(target, arrivals, bench, plan)
                     seen.tokens_together.append(tokens.rate())
                 seen.samples += _inside(window)
@@ -223,16 +225,20 @@ class _Tokens:
 class _generation:  # noqa: N801  # used as a function
     """The model generates inside the block, which begins with its first piece."""
 
-    def __init__(self, model: Generating, pace: Pace) -> None:
+    def __init__(self, model: Generating, bench: Bench) -> None:
         self._model = model
+        self._cancel = bench.cancel
         self._stop = threading.Event()
-        self._tokens = _Tokens(pace)
+        self._tokens = _Tokens(bench.pace)
         self._thread = threading.Thread(target=self._run, name="coexist-generate", daemon=True)
 
     def __enter__(self) -> _Tokens:
         self._thread.start()
         began = time.monotonic()
         while not self._tokens.begun.wait(0.05):
+            if self._cancel.cancelled:
+                self._stop.set()  # it ends with its next piece, or with the connection
+                raise Cancelled
             if self._tokens.error is not None or time.monotonic() - began > _START_S:
                 self._stop.set()
                 raise self._tokens.error or BackendError(
@@ -244,7 +250,7 @@ class _generation:  # noqa: N801  # used as a function
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_END_S)
 
     def _run(self) -> None:
         try:

@@ -39,8 +39,8 @@ class Event:
 
     at: float
     kind: str
-    """`start`, `stop`, `switch`, `load`, `unload`, `download`, `run`, `check`, `error`, `throttling`, `trial`,
-    `health`, `note`."""
+    """`start`, `stop`, `switch`, `load`, `unload`, `download`, `run`, `check`, `quality`, `coexist`, `error`,
+    `throttling`, `trial`, `health`, `note`."""
     title: str
     backend: BackendName | None = None
     severity: Severity = Severity.INFO

@@ -114,6 +114,20 @@ def test_a_model_that_dies_and_a_backend_that_fails_end_it_with_their_reason() -
         Machine().run(cancel=token)
 
 
+def test_a_model_that_never_begins_can_be_cancelled() -> None:
+    token = CancelToken()
+
+    class Silent(Machine):
+        def pieces(self, stopped: Callable[[], bool]) -> Iterator[None]:
+            token.cancel()
+            while not stopped():
+                threading.Event().wait(0.001)
+            yield
+
+    with pytest.raises(Cancelled):
+        Silent().run(cancel=token)
+
+
 GOOD = Interval(0.95, 0.9, 1.0)
 FAST = Interval(1.1, 1.0, 1.3)
 ROOM = Figure("least_memory", 20.0 * GIB, "bytes")
