@@ -48,7 +48,7 @@ def start(options: WorkerOptions, log_file: Path, label: str) -> float:
     memory = "" if reserved is None else f", {reserved / 2**30:.2f} GiB reserved"
     print(
         f"{label:<9} {end - began:5.2f} s, {used.user + used.system:5.2f} s of CPU: {steps}; "
-        f"one query p50 {statistics.median(taken):.2f} ms{memory}; {'; '.join(ready.notes)}",
+        f"one query p50 {statistics.median(taken):.2f} ms{memory}; {'; '.join((ready.way, *ready.notes))}",
         flush=True,
     )
     return end - began

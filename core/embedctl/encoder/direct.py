@@ -109,7 +109,7 @@ def _groups(spec: ModelSpec) -> list[tuple[str, ...]]:
 
 
 def _find(folder: Path, spec: ModelSpec) -> Places | None:
-    """Where the parameters lie; None unless each of them is in one place."""
+    """Where the parameters lie; None unless all of them are found."""
     try:
         chain = json.loads((folder / "modules.json").read_bytes())
         folders = [str(module["path"]) for module in chain]

@@ -56,9 +56,10 @@ class Selection:
     reference: NDArray[np.float32]
     """What `canary.check` needs to judge the encoder again later."""
     notes: tuple[str, ...]
-    """One line for every path and kernel that was tried and failed, and how it was loaded if not as ever."""
+    """One line for every path and kernel that was tried and failed."""
     source: Source | None = None
     """What the packed path was built from; None where another one serves."""
+    way: str = "loaded by sentence-transformers"
 
 
 def build_encoder(model: SentenceTransformer, options: EncoderOptions) -> Encoder:
@@ -212,8 +213,7 @@ def _open_direct(
     selection = _packed(source, kept.reference, options, _precisions(options), notes)
     if selection is None:
         raise Unsupported("The model that was loaded directly gives other vectors", why="; ".join(notes))
-    told = f"loaded directly; checked against the reference of {kept.made}"
-    return replace(selection, notes=(told, *selection.notes))
+    return replace(selection, way=f"loaded directly; checked against the reference of {kept.made}")
 
 
 def _packed(

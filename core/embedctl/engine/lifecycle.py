@@ -117,6 +117,7 @@ class Lifecycle:
                 Severity.WARNING if report.notes else Severity.OK,
                 {
                     "seconds": report.seconds,
+                    "way": report.way,
                     "notes": list(report.notes),
                     "least_cosine": report.canary.least_cosine if report.canary else None,
                 },

@@ -184,3 +184,5 @@ class LoadReport:
     seconds: float
     canary: CanaryReport | None
     notes: tuple[str, ...] = ()
+    way: str = ""
+    """How the model was loaded, in words, where there are several ways."""

@@ -71,6 +71,8 @@ class WorkerReady:
     notes: tuple[str, ...]
     canary: CanaryReport
     memory: WorkerMemory
+    way: str = ""
+    """How the model was loaded, in words."""
 
 
 def ready_from(header: Mapping[str, Any]) -> WorkerReady:

@@ -293,6 +293,7 @@ class WorkerServer:
             pooling=info.pooling,
             versions=_versions(),
             notes=(*selection.notes, *info.notes),
+            way=selection.way,
             canary=selection.canary,
             memory=self._memory(),
         )

@@ -59,7 +59,7 @@ def opened_directly(folder: Path, references: Path, **options: Any) -> Selection
     with pytest.MonkeyPatch.context() as patch:
         patch.delattr(factory, "load_model")
         selection = opened(folder, references, **options)
-    assert selection.notes[0].startswith("loaded directly; checked against the reference of 20")
+    assert selection.way.startswith("loaded directly; checked against the reference of 20")
     return selection
 
 
@@ -79,7 +79,7 @@ def same(first: Selection, second: Selection) -> None:
 )
 def test_the_second_load_is_direct_and_gives_the_same_bits(model: TinyModel, references: Path) -> None:
     first = opened(tiny_model(model), references)
-    assert first.notes == ()
+    assert (first.way, first.notes) == ("loaded by sentence-transformers", ())
     same(first, opened_directly(tiny_model(model), references))
 
 
@@ -265,7 +265,7 @@ def test_a_worker_that_loads_directly_imports_no_sentence_transformers(reference
         "server._send_ready(selection)\n"
         "while (frame := ours.receive()).kind == 'step':\n"
         "    print(frame.header['name'])\n"
-        "print(frame.header['notes'][0], *sorted(frame.header['versions']), sep='|')\n"
+        "print(frame.header['way'], *sorted(frame.header['versions']), sep='|')\n"
         "heavy = ('transformers', 'sentence_transformers', 'sklearn', 'scipy', 'torch._dynamo')\n"
         "print(*(name for name in heavy if name in sys.modules))\n"
     )

@@ -73,6 +73,7 @@ class FakeWorker:
             notes=("attention kernel sdpa failed the canary: a vector is not finite",),
             canary=CANARY,
             memory=WorkerMemory(rss=10, reserved=2_000, pids=(self.pid, 77)),
+            way="loaded directly",
         )
 
     def embed(self, texts: list[str], **_: Any) -> WorkerAnswer:
@@ -122,6 +123,7 @@ class Stage:
             ModelSettings(repo="org/model", revision="abc"),
             folder=lambda: self.folder,
             log_dir=tmp_path,
+            references=tmp_path / "references",
             on_change=self.note,
             on_event=self.events.append,
             clock=lambda: self.now,
@@ -269,6 +271,12 @@ def test_memory_follows_requests_without_refresh(stage: Stage) -> None:
     stage.load()
     stage.backend.embed(EmbedRequest(["x"]))
     assert stage.status.claimed_bytes == 3_000
+
+
+def test_a_load_tells_its_way_and_the_worker_where_references_are_kept(stage: Stage, tmp_path: Path) -> None:
+    report = stage.backend.load(silent, CancelToken())
+    assert report.way == "loaded directly"
+    assert FakeWorker.made[-1].options.references == str(tmp_path / "references")
 
 
 def test_loading_what_is_loaded_runs_the_canary_again_in_the_same_worker(

@@ -299,7 +299,7 @@ class NativeBackend:
             else:
                 self._enter(BackendState.FAILED, _sentence(error), error.remedy)
             raise
-        return LoadReport(NAME, time.perf_counter() - started, ready.canary, ready.notes)
+        return LoadReport(NAME, time.perf_counter() - started, ready.canary, ready.notes, ready.way)
 
     def _serve(self, client: WorkerClient, ready: WorkerReady, folder: Path) -> None:
         content = content_hash(folder) if is_local(self._model) else None
