@@ -34,6 +34,13 @@ def made(tmp_path: Path) -> Iterator[Served]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """For what changes nothing in the engine."""
+    with served(tmp_path_factory.mktemp("steady")) as found:
+        yield found
+
+
 def metrics(made: Served) -> dict[str, dict[tuple[str, ...], float]]:
     """By sample name, then by label values in the order of the labels' names."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
@@ -48,8 +55,8 @@ def metrics(made: Served) -> dict[str, dict[tuple[str, ...], float]]:
 # Health ---
 
 
-def test_the_sign_of_life_says_no_more(made: Served) -> None:
-    assert made.client.get("/healthz").json() == {"status": "ok", "version": embedctl.__version__}
+def test_the_sign_of_life_says_no_more(steady: Served) -> None:
+    assert steady.client.get("/healthz").json() == {"status": "ok", "version": embedctl.__version__}
 
 
 def test_readiness_is_a_real_embed_kept_for_seconds(made: Served) -> None:
@@ -61,11 +68,11 @@ def test_readiness_is_a_real_embed_kept_for_seconds(made: Served) -> None:
     assert answer.json()["probe_ms"] > 0
 
 
-def test_a_live_answer_is_as_good_as_a_probe(made: Served) -> None:
-    made.embed("a")
-    before = made.rig.native.embedded
-    assert made.client.get("/readyz").status_code == 200
-    assert made.rig.native.embedded == before
+def test_a_live_answer_is_as_good_as_a_probe(steady: Served) -> None:
+    steady.embed("a")
+    before = steady.rig.native.embedded
+    assert steady.client.get("/readyz").status_code == 200
+    assert steady.rig.native.embedded == before
 
 
 def test_a_backend_that_fails_its_probe_is_not_ready_and_says_why(made: Served) -> None:
@@ -121,8 +128,8 @@ def test_a_demanded_fingerprint_is_checked_against_the_backend_that_answers(made
 
 
 @pytest.mark.parametrize("demanded", ["", "xyz", "0" * 11, "0" * 13, "A" * 12])
-def test_a_malformed_demand_is_refused(made: Served, demanded: str) -> None:
-    refused = made.embed("a", headers={FINGERPRINT: demanded})
+def test_a_malformed_demand_is_refused(steady: Served, demanded: str) -> None:
+    refused = steady.embed("a", headers={FINGERPRINT: demanded})
     assert refused.status_code == 400 and refused.json()["error"]["code"] == "invalid_header"
 
 
@@ -216,10 +223,10 @@ def test_machine_figures_are_there_only_where_they_were_read(tmp_path: Path) -> 
     engine.publish(BackendChanged(engine.backends["native"]))
 
 
-def test_the_description_lists_every_path(made: Served) -> None:
-    document = made.client.get("/openapi.json").json()
+def test_the_description_lists_every_path(steady: Served) -> None:
+    document = steady.client.get("/openapi.json").json()
     assert document["info"]["version"] == embedctl.__version__
-    app = made.gateway._app
+    app = steady.gateway._app
     assert app is not None
     served_paths = {
         route.path.replace(":path", "")  # type: ignore[attr-defined]

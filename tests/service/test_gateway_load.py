@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from embedctl.errors import BackendAnswerError, BackendOutOfMemoryError, EmbedctlError, WorkerCrashedError
 from embedctl.gateway.admission import Admission
+from embedctl.gateway.calls import Calls
 from embedctl.gateway.problems import Problem
 from embedctl.records import JobState
+from embedctl.settings import GatewaySettings
 from tests.support.engines import GIB
 from tests.support.fake_backend import vector_of
 from tests.support.gateway_load import under_load
@@ -24,6 +28,13 @@ from tests.support.gateways import Served, in_thread, served, vectors, wait_unti
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Served]:
     with served(tmp_path, max_in_flight=4, max_texts_in_flight=64, max_waiting=3, deadline_s=20) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """For what leaves no request behind and nothing changed."""
+    with served(tmp_path_factory.mktemp("steady"), deadline_s=20) as found:
         yield found
 
 
@@ -151,8 +162,8 @@ def test_a_deadline_ends_the_wait_and_frees_the_backend(made: Served, where: str
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "1e3", "soon", "", "9" * 20])
-def test_a_malformed_deadline_is_refused(made: Served, given: str) -> None:
-    assert made.embed("a", headers={"X-Embedctl-Deadline-Ms": given}).status_code == 400
+def test_a_malformed_deadline_is_refused(steady: Served, given: str) -> None:
+    assert steady.embed("a", headers={"X-Embedctl-Deadline-Ms": given}).status_code == 400
 
 
 def test_a_client_that_goes_away_takes_its_request_back(made: Served) -> None:
@@ -173,8 +184,8 @@ def test_a_client_that_goes_away_takes_its_request_back(made: Served) -> None:
     assert made.embed("a").status_code == 200
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for_beyond_the_deadline(made: Served) -> None:
-    port = int(made.url.rpartition(":")[2])
+def test_a_body_that_does_not_arrive_is_not_waited_for_beyond_the_deadline(steady: Served) -> None:
+    port = int(steady.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(
             b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90\r\n"
@@ -193,13 +204,13 @@ def test_a_body_that_does_not_arrive_is_not_waited_for_beyond_the_deadline(made:
     ],
 )
 def test_a_backends_failure_says_whether_to_try_again(
-    made: Served, error: EmbedctlError, status: int, again: bool
+    steady: Served, monkeypatch: pytest.MonkeyPatch, error: EmbedctlError, status: int, again: bool
 ) -> None:
-    made.rig.native.embed_error = error  # type: ignore[assignment]
-    answer = made.embed("a")
+    monkeypatch.setattr(steady.rig.native, "embed_error", error)
+    answer = steady.embed("a")
     assert answer.status_code == status and error.what in answer.json()["error"]["message"]
     assert ("Retry-After" in answer.headers) is again
-    assert made.ollama("embed", input="a").status_code == status
+    assert steady.ollama("embed", input="a").status_code == status
 
 
 def test_a_worker_that_dies_under_a_request_costs_a_second_try_only(made: Served) -> None:
@@ -244,6 +255,25 @@ def test_what_is_not_finished_when_the_drain_ends_is_told_so(made: Served) -> No
     assert answer.status_code == 503 and answer.json()["error"]["code"] == "stopping"
     assert "Retry-After" in answer.headers
     wait_until(lambda: in_flight(made) == 0)
+
+
+async def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(GatewaySettings())
+
+    def fail(work: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def silent() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(calls, "submit", fail)
+    request = Request({"type": "http", "method": "POST", "headers": []}, silent)
+    with pytest.raises(RuntimeError):
+        async with calls.open(request) as call:
+            await call.work(1, lambda until, cancel: None)
+    assert (calls.admission.in_flight, calls.admission.texts_in_flight, calls.busy) == (0, 0, False)
+    calls.close()
 
 
 # A switch under load ---

@@ -12,6 +12,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from embedctl.demo.session import demo_model_folder
+from embedctl.gateway.inputs import read_inputs
+from embedctl.gateway.problems import Problem
+from embedctl.settings import GatewaySettings
 from tests.support.fake_backend import DIMENSION, vector_of
 from tests.support.gateways import Served, served, vectors
 
@@ -192,6 +195,13 @@ def test_what_cannot_be_embedded_is_refused_with_a_reason(
     assert refused.status_code == 400
     assert error["param"] == param and said in error["message"]
     assert error["type"] == "invalid_request_error" and error["code"]
+
+
+def test_too_many_token_ids_are_refused_before_each_is_looked_at() -> None:
+    for given in ([1] * 50 + ["x"], [[1] * 50, [1], "x"]):
+        with pytest.raises(Problem) as refused:
+            read_inputs(given, GatewaySettings(max_tokens=50), token_ids=True)
+        assert refused.value.code == "too_many_tokens"
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -131,6 +131,13 @@ def test_logs_hold_neither_texts_nor_keys_nor_queries(
         assert not any(secret in line for line in ours)
 
 
+def test_a_path_writes_no_log_lines_of_its_own(keyed: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        keyed.client.get("/nothing%0a%0dPOST%20/forged%1b%5b2J", headers={"X-API-Key": KEY})
+    lines = [r.getMessage() for r in caplog.records if r.name == "embedctl.gateway.access"]
+    assert lines[-1].startswith("GET /nothing%0a%0dPOST%20/forged%1b%5b2J 404 ")
+
+
 # Keys and addresses at the start ---
 
 

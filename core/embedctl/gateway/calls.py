@@ -154,7 +154,11 @@ class Call:
         await admission.enter(texts)
         token = CancelToken()
         loop = asyncio.get_running_loop()
-        future = self._calls.submit(lambda: do(self._until, token))
+        try:
+            future = self._calls.submit(lambda: do(self._until, token))
+        except BaseException:  # no thread can be started
+            admission.leave(texts)
+            raise
         try:
             result = await asyncio.wrap_future(future)
         except asyncio.CancelledError:

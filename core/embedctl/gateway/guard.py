@@ -76,7 +76,9 @@ class Guard:
         seconds = time.perf_counter() - started
         api = "openai" if path.startswith("/v1/") else "ollama" if is_ollama_path(path) else "service"
         self._metrics.answered(api, status, scope.get("embedctl.backend", ""), seconds)
-        access.info("%s %s %d %d B %.1f ms", scope["method"], path[:200], status, size, seconds * 1e3)
+        # As it came over the wire: decoded, a path could hold line ends and write log lines of its own.
+        raw = scope["raw_path"][:200].decode("ascii", "backslashreplace")
+        access.info("%s %s %d %d B %.1f ms", scope["method"], raw, status, size, seconds * 1e3)
 
     def _problem(self, error: Exception) -> Problem:
         if isinstance(error, Problem):

@@ -42,7 +42,8 @@ def read_inputs(value: object, settings: GatewaySettings, *, token_ids: bool, na
         name: What error answers call the field.
 
     Raises:
-        Problem: It is empty, has too many texts, or one that cannot be embedded; names the index.
+        Problem: It is empty, has too many texts or token ids, or a text that cannot be embedded; names the
+            index.
     """
     if isinstance(value, str):
         _check_text(value, name)
@@ -54,6 +55,7 @@ def read_inputs(value: object, settings: GatewaySettings, *, token_ids: bool, na
     if not value:
         raise _invalid(name, "must not be an empty list")
     if token_ids and _is_id(value[0]):
+        _check_count(len(value), settings.max_tokens)  # before each of millions is looked at
         _check_ids(value, name)
         return Inputs([value], single=True)
     if len(value) > settings.max_texts:
@@ -62,6 +64,7 @@ def read_inputs(value: object, settings: GatewaySettings, *, token_ids: bool, na
             code="too_many_texts",
         )  # fmt: skip
     if token_ids and isinstance(value[0], list):
+        _check_count(sum(len(item) for item in value if isinstance(item, list)), settings.max_tokens)
         for index, item in enumerate(value):
             if not isinstance(item, list):
                 raise _invalid(f"{name}[{index}]", f"is {_kind(item)} among lists of token ids")
@@ -90,14 +93,13 @@ class TokenIds:
         """The texts of `inputs`; token ids are decoded.
 
         Raises:
-            Problem: An id is not in the vocabulary, there is no vocabulary, or they have too many tokens.
+            Problem: An id is not in the vocabulary, there is no vocabulary, or texts have too many tokens.
         """
         if isinstance(inputs.items[0], str):
             texts = [item for item in inputs.items if isinstance(item, str)]
             self._check_size(texts, most_tokens)
             return texts
         ids = [item for item in inputs.items if not isinstance(item, str)]
-        _check_count(sum(map(len, ids)), most_tokens)
         tokenizer = self._load()
         if tokenizer is None:
             raise Problem(

@@ -14,6 +14,7 @@ import uvicorn
 from embedctl.engine.facade import EngineFacade
 from embedctl.errors import UsageError
 from embedctl.gateway.app import GatewayApp
+from embedctl.gateway.connection import Connection
 from embedctl.gateway.keys import Keys, load_keys
 from embedctl.settings import GatewaySettings
 
@@ -129,7 +130,7 @@ class Gateway:
         app = GatewayApp(self._engine, self._settings, keys)
         config = uvicorn.Config(
             app.asgi,
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
