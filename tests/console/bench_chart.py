@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from textual.app import App, ComposeResult
 
-from embedctl.series import Series
+from embedctl.series import Floats, Series
 from embedctl_console.widgets.chart import ChartSeries, Mark, TimeSeriesChart
 from embedctl_console.widgets.chart.pool import pool_chart
 
@@ -49,6 +50,15 @@ class BenchApp(App[None]):
         self.chart.show(lines)
 
 
+_AT = np.arange(START - 900, START + FRAMES, 0.5)
+
+
+@cache
+def _wave(level: float, swing: float) -> Floats:
+    values: Floats = level + swing * (np.sin(_AT / 23 + level) + 0.3 * np.sin(_AT * 1.7))
+    return values
+
+
 class FourCharts(BenchApp):
     """The pool, GPU memory, latency and power, two by two."""
 
@@ -60,11 +70,11 @@ class FourCharts(BenchApp):
 
     def feed(self, shift: float) -> None:
         self.now = START + shift
-        at = np.arange(START - 900, self.now, 0.5)
+        seen = slice(0, int(np.searchsorted(_AT, self.now)))
 
         def wave(key: str, level: float, swing: float) -> Series:
-            values = level + swing * (np.sin(at / 23 + level) + 0.3 * np.sin(at * 1.7))
-            return Series(key, at, values, values, values, 3.0)
+            values = _wave(level, swing)[seen]
+            return Series(key, _AT[seen], values, values, values, 3.0)
 
         gib = 2.0**30
         pool = pool_chart(

@@ -1,7 +1,8 @@
-"""Prints the share of one core that an idle Dashboard costs at two samples a second.
+"""Prints the share of one core that an idle screen costs at two samples a second.
 
-Run it by hand: `python tests/console/bench_idle.py [seconds] [width] [height]`. The console draws into a
-terminal of its own, which is read and thrown away; the scripted engine publishes, which is counted too.
+Run it by hand: `python tests/console/bench_idle.py [seconds] [width] [height] [key of the screen]`. The
+console draws into a terminal of its own, which is read and thrown away; the scripted engine publishes, which
+is counted too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ module.ConsoleApp(lambda: engine, clock=engine.clock).run()
 """
 
 
-def idle_share(seconds: float, width: int, height: int, report: Path) -> tuple[float, int]:
+def idle_share(seconds: float, width: int, height: int, report: Path, key: int = 1) -> tuple[float, int]:
     """Share of a core, and bytes written to the terminal per second."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
@@ -66,6 +67,8 @@ def idle_share(seconds: float, width: int, height: int, report: Path) -> tuple[f
 
     thread = threading.Thread(target=drain)
     thread.start()
+    time.sleep(2.5)
+    os.write(ours, str(key).encode())
     child.wait()
     thread.join()
     os.close(ours)
@@ -76,7 +79,7 @@ if __name__ == "__main__":
     import tempfile
 
     given = [int(word) for word in sys.argv[1:]]
-    seconds, width, height = (*given, *(20, 120, 40)[len(given) :])
+    seconds, width, height, key = (*given, *(20, 120, 40, 1)[len(given) :])
     with tempfile.TemporaryDirectory() as folder:
-        share, rate = idle_share(seconds, width, height, Path(folder) / "share")
-    print(f"idle Dashboard at {width}x{height}: {share:.1%} of one core, {rate / 1000:.1f} KB/s out")
+        share, rate = idle_share(seconds, width, height, Path(folder) / "share", key)
+    print(f"screen {key}, idle at {width}x{height}: {share:.1%} of one core, {rate / 1000:.1f} KB/s out")

@@ -260,8 +260,12 @@ async def test_a_series_is_hidden_and_shown_by_keys_and_by_mouse(pilot: Pilot[No
     await pilot.click(TimeSeriesChart, offset=(4, 1))
     assert visible() == [True]
     assert ">native" in app.text
+    await pilot.click(TimeSeriesChart, offset=(14, 1))
+    assert visible() == [False] and app.chart.cursor is None, "the legend lies over columns of the plot"
+    await pilot.click(TimeSeriesChart, offset=(14, 1))
     await pilot.press("escape")
     assert ">native" not in app.text
+    await pilot.hover(Input)
     assert app.chart.cursor is None and app.said == []
 
 
@@ -276,6 +280,7 @@ async def test_a_drag_with_shift_draws_a_span(pilot: Pilot[None]) -> None:
     assert isinstance(said, TimeSeriesChart.SpanDragged)
     assert said.until - said.since == pytest.approx(20 * SPAN / (app.chart.size.width - GUTTER))
     assert app.chart.window == before, "the window stays"
+    assert "━━━━━" not in app.text, "the owner decides what becomes of it"
 
 
 async def test_moving_the_cursor_repaints_little(pilot: Pilot[None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,6 +328,9 @@ class HistoryScreen(HistoryCharts):
         since, until = self._main.window
         path = export_path(self.console.engine.paths.exports_dir, since, until, self._tz, ending)
         shown, engine = self._history, self.console.engine
+        if shown is None:
+            self.app.notify("The window is still being read.", severity="warning")
+            return
         write: Callable[[], str]
         if ending == "csv":
 
@@ -335,7 +338,7 @@ class HistoryScreen(HistoryCharts):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 return f"{format_count(engine.export_csv(path, since, until))} rows"
 
-        elif ending == "json" and shown is not None:
+        elif ending == "json":
 
             def write() -> str:
                 return f"{format_count(write_json(path, shown, since, until))} points"

@@ -154,6 +154,7 @@ class TimeSeriesChart(Widget, can_focus=True):
         """While the mouse button is down: where it was pressed, and the window at that moment."""
         self._span_from: float | None = None
         """While a span is being drawn: where it began."""
+        self._spans_before: tuple[Span, ...] = ()
         self._spans: tuple[Span, ...] = ()
         self._shown_keys: dict[str, bool] = {}
         """What the user has hidden or shown, in place of what the owner says."""
@@ -433,13 +434,13 @@ class TimeSeriesChart(Widget, can_focus=True):
 
     def _column_under(self, event: events.MouseEvent) -> tuple[int, PlotArea] | None:
         offset, area = event.get_content_offset(self), self._area()
-        if offset is None or area is None or not area.x <= offset.x < area.x + area.width:
+        if offset is None or area is None or offset.y < area.y:
             return None
-        return offset.x, area
+        return (offset.x, area) if area.x <= offset.x < area.x + area.width else None
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         if self._span_from is not None:
-            self.mark_spans([Span("", *self._span_to(event.x))])
+            self.mark_spans([*self._spans_before, Span("", *self._span_to(event.x))])
             return
         if self._grip is not None:
             start, viewport = self._grip
@@ -475,6 +476,7 @@ class TimeSeriesChart(Widget, can_focus=True):
         if event.shift:
             x, area = under
             self._span_from = area.time_at(x, self._shown_viewport())
+            self._spans_before = self._spans
         else:
             self._grip = (event.x, self._viewport)
         self.capture_mouse()
@@ -486,6 +488,7 @@ class TimeSeriesChart(Widget, can_focus=True):
             since, until = self._span_to(event.x)
             self._span_from = None
             self.release_mouse()
+            self.mark_spans(self._spans_before)  # the owner decides what becomes of the new one
             self.post_message(self.SpanDragged(self, since, until))
         elif grip is not None:
             self.release_mouse()
