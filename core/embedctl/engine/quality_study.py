@@ -15,7 +15,7 @@ from embedctl.engine.variants import parse_vary, require_backends, with_changes
 from embedctl.errors import BackendOutOfMemoryError, UsageError
 from embedctl.lab.quality import THRESHOLD, Found, QualityTarget, collect, judge, work_of
 from embedctl.lab.quality_sets import SearchSet, search_sets
-from embedctl.records import BackendName, EmbedResult, Fingerprint, QualityReport
+from embedctl.records import BackendName, Fingerprint, QualityReport
 from embedctl.settings import NativeSettings
 
 Loaded = Callable[[BackendName, Job], AbstractContextManager[Backend]]
@@ -152,7 +152,12 @@ class QualityStudy:
                 mark = replace(own, driver=mark.driver, machine=mark.machine)
                 notes = _unlike_asked(changes, own)
             target = QualityTarget(
-                shown, name, {key: str(value) for key, value in changes.items()}, _embed(backend), mark, notes
+                shown,
+                name,
+                {key: str(value) for key, value in changes.items()},
+                lambda texts: backend.embed(EmbedRequest(texts, cancel=job.cancel_token)),
+                mark,
+                notes,
             )
             return collect(target, sets, report, job.cancel_token)
 
@@ -178,10 +183,6 @@ class QualityStudy:
 
 def _name(backend: BackendName, changes: Mapping[str, Any]) -> str:
     return " ".join((backend, *(f"{key}={value}" for key, value in changes.items())))
-
-
-def _embed(backend: Backend) -> Callable[[Sequence[str]], EmbedResult]:
-    return lambda texts: backend.embed(EmbedRequest(texts))
 
 
 def _unlike_asked(changes: Mapping[str, Any], mark: Fingerprint) -> tuple[str, ...]:

@@ -70,7 +70,10 @@ def test_without_one_the_error_says_what_to_do() -> None:
         ):
             pass
         assert "ollama pull" in raised.value.remedy
-        with pytest.raises(BackendError), language_model(server.host, "absent:1b"):
+        with (
+            pytest.raises(ModelMissingError, match="does not have the model 'absent:1b'"),
+            language_model(server.host, "absent:1b"),
+        ):
             pass
 
 

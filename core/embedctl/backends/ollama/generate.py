@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from ollama import Client
+from ollama import Client, ResponseError
 
 from embedctl.backends.ollama.errors import Translator
 from embedctl.backends.ollama.http import Connection
@@ -72,7 +72,7 @@ def language_model(url: str, name: str | None) -> Iterator[LanguageModel]:
             client = connection.client
             chosen = name or _smallest(client)
             if name is not None:
-                client.show(name)  # whether it is there
+                _require(client, name)
             loaded = {entry.model for entry in client.ps().models}
             simulated = _SIMULATED in str(connection.get_json("/api/version").get("version", ""))
         except Exception as error:
@@ -84,6 +84,19 @@ def language_model(url: str, name: str | None) -> Iterator[LanguageModel]:
                 _let_go(client, chosen)
     finally:
         connection.close()
+
+
+def _require(client: Client, name: str) -> None:
+    try:
+        client.show(name)
+    except ResponseError as error:
+        if error.status_code != 404:
+            raise
+        raise ModelMissingError(
+            f"Ollama does not have the model {name!r}",
+            why=error.error,
+            remedy=f"fetch it with `ollama pull {name}`, or name none for the smallest that is there",
+        ) from error
 
 
 def _smallest(client: Client) -> str:
