@@ -66,6 +66,10 @@ def _no_check_runs(state: ConsoleState) -> bool:
     return state.running("check") is None
 
 
+def _no_quality_runs(state: ConsoleState) -> bool:
+    return state.running("quality") is None
+
+
 def _model_incomplete(state: ConsoleState) -> bool:
     return _model_idle(state) and not (state.model is not None and state.model.complete)
 
@@ -233,6 +237,14 @@ ACTIONS: Final = (
     Action("worst", "w", "Worst texts", "show the texts with the lowest cosines", "check"),
     # Quality
     Action("open", "enter", "Evidence", "show the study under the cursor in full", "quality", "open_study"),
+    Action(
+        "measure",
+        "m",
+        "Measure",
+        "search known questions with both backends",
+        "quality",
+        when=_no_quality_runs,
+    ),
     Action("worst", "w", "Worst queries", "show the queries that lost most", "quality"),
     # Doctor
     Action("again", "r", "Run again", "look at everything again", "doctor"),

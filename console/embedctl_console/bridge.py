@@ -18,6 +18,8 @@ Deliver = Callable[[tuple[Message, ...]], None]
 
 FLUSH_EVERY: Final = 0.25
 """Seconds between two deliveries: no job shows more than four steps a second."""
+FLUSH_SELDOM: Final = 4.0
+"""The same for a slow line; less than the gap in time from which on a live line is drawn as broken."""
 
 if TYPE_CHECKING:
     Subscribe = Callable[[Subscriber], Callable[[], None]]

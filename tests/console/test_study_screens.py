@@ -9,15 +9,16 @@ import pytest
 
 from embedctl.errors import BackendError, StoreCorruptError
 from embedctl.records import BackendState, Condition, Event, Outcome, Trial
-from embedctl.study_data import check_report
+from embedctl.study_data import check_report, quality_report
 from embedctl_console.screens.check_text import answer_text, row_cells, shown_rows
+from embedctl_console.screens.quality_text import columns, difference_cells
 from embedctl_console.state import Standing
 from embedctl_console.widgets.distribution import Readings, fine_label, histogram, shares
 from embedctl_console.widgets.standing import trial_words, verdict_words
 from embedctl_console.widgets.text import Text
 from tests.support import canned
 from tests.support.canned import NOW
-from tests.support.canned_quality import quality_study
+from tests.support.canned_studies import quality_study
 from tests.support.console import press, running, screen_text, settle
 from tests.support.fake_engine import FakeEngine, fresh_engine
 
@@ -78,11 +79,19 @@ class TestWords:
         stale = verdict_words(Standing(found, ("a: 1 → 2", "b: 1 → 2")), "k", NOW).plain
         assert stale == f"{said} · stale: a: 1 → 2 (and 1 more)"
 
-    def test_a_trial_fits_into_80_columns(self) -> None:
-        report = replace(canned.trial_report(Trial("ollama", 0.1, 0.05)), failed=0)
-        words = trial_words(report, brief=True)
-        assert words.plain == ("trial ollama shadow 10% share 5% · least 0.99871 of 7,680 · 12 dropped")
-        assert words.cell_length <= 78
+    @pytest.mark.parametrize(
+        ("width", "failed", "said"),
+        [
+            (118, 1, "shadow 10% share 5% · least cosine 0.99871 in 7,680 texts · 12 dropped · 1 failed"),
+            (78, 0, "shadow 10% share 5% · least 0.99871 of 7,680 · 12 dropped"),
+            (78, 1, "shadow 10% share 5%: least 0.9987 of 7,680 12 dropped 1 failed"),
+        ],
+    )
+    def test_a_trial_is_told_in_the_room_there_is(self, width: int, failed: int, said: str) -> None:
+        report = replace(canned.trial_report(Trial("ollama", 0.1, 0.05)), failed=failed)
+        words = trial_words(report, width)
+        assert words.plain == f"trial ollama {said}"
+        assert words.cell_length <= width
 
 
 class TestCheckScreen:
@@ -143,16 +152,31 @@ class TestCheckScreen:
             assert "The history is damaged" in screen_text(pilot)
 
 
-async def test_quality_shows_differences_and_the_queries_that_lost_most() -> None:
-    engine = FakeEngine()
-    engine.stored_studies[5] = quality_study(5)
+async def test_quality_from_the_first_key_to_the_queries_that_lost_most() -> None:
+    engine = fresh_engine()
     async with running(engine) as pilot:
-        await press(pilot, "6")
+        await press(pilot, "6", "m")
+        assert "x cancels" in screen_text(pilot)
+        engine.job("quality").finish()
+        await settle(pilot)
         text = screen_text(pilot)
-        assert "-0.0151  -0.0188 to -0.0114  ▼ worse" in text
-        assert "84 worse, 59 better" in text
+        assert "-0.0031  -0.0052 to -0.0010  = no difference that matters" in text
+        assert "of 2,380 the same" in text
         await press(pilot, "w")
-        assert "0.631 → 0.302" in screen_text(pilot)
+        assert "1.000 → 0.630" in screen_text(pilot)
+
+
+def test_a_loss_is_told_by_word_and_sign() -> None:
+    report = quality_report(quality_study())
+    row = replace(report.differences[0], verdict="worse")
+    assert difference_cells(report, row, [20, 10, 8, 18, 28])[-1].plain == "▼ worse"
+    several = replace(report, differences=(row, replace(row, variant="native max_tokens=512")))
+    names, widths = zip(*columns(several, 78), strict=True)
+    assert names == ("set", "variant", "change", "95 % interval", "verdict")
+    assert sum(widths) + 2 * len(widths) <= 78
+    cells = difference_cells(several, several.differences[1], widths)
+    assert cells[0].plain == "xquad-en\nNDCG@10"
+    assert cells[1].plain == "native max_t\nokens=512"
 
 
 class TestDashboard:

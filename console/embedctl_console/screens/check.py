@@ -20,10 +20,9 @@ from embedctl_console.screens.check_text import (
 )
 from embedctl_console.screens.reading import ReadingScreen
 from embedctl_console.screens.studies import Cells, StudiesScreen
-from embedctl_console.widgets.bottom import job_text
 
 if TYPE_CHECKING:
-    from embedctl.records import CheckReport, JobUpdate, Study
+    from embedctl.records import CheckReport, Study
 
 _KEY = "bold $footer-key-foreground"
 
@@ -43,11 +42,9 @@ class CheckScreen(StudiesScreen):
         return check_report(study)
 
     def empty_text(self) -> Content:
-        state = self.console.state
-        key = state.key("everywhere.check") if state is not None else "k"
         return Content.assemble(
             "Nothing was checked yet.\n\n",
-            (key, _KEY),
+            (self._key("everywhere.check"), _KEY),
             " asks whether it is safe to switch: both backends embed the same texts in several languages, "
             "alone, in lists and side by side; then vectors, length limits, neighbours and search across "
             "the two are compared. It takes a few minutes. What is not loaded is loaded for that time.",
@@ -57,14 +54,6 @@ class CheckScreen(StudiesScreen):
         standing = self.console.state.standing if self.console.state is not None else None
         newest = standing is not None and standing.check is not None and standing.check.id == study.id
         return answer_text(study, report, standing.changes if newest and standing else (), width)
-
-    def running_text(self, job: JobUpdate) -> Content:
-        state = self.console.state
-        key = state.key("everywhere.cancel") if state is not None else "x"
-        charset = self.console.engine.settings.console.charset
-        return Content.assemble(
-            job_text(job, charset), "\n", (key, _KEY), (" cancels; nothing is kept then", "$text-muted")
-        )
 
     def columns(self, width: int) -> Sequence[tuple[str, int]]:
         return columns(width)

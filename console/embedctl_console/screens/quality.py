@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from textual.binding import BindingType
 from textual.content import Content
@@ -22,15 +22,16 @@ from embedctl_console.screens.quality_text import (
 )
 from embedctl_console.screens.reading import ReadingScreen
 from embedctl_console.screens.studies import Cells, StudiesScreen
-from embedctl_console.widgets.bottom import job_text
 
 if TYPE_CHECKING:
-    from embedctl.records import JobUpdate, Study
-    from embedctl.records.quality import QualityReport
+    from embedctl.records import QualityReport, Study
+
+
+_KEY: Final = "bold $footer-key-foreground"
 
 
 class QualityScreen(StudiesScreen):
-    """Stored studies of search quality; the command line makes them."""
+    """The last study of search quality; the command line can ask for more than the key does."""
 
     WHERE = "quality"
     KIND = "quality"
@@ -39,24 +40,22 @@ class QualityScreen(StudiesScreen):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("quality")]
 
     def read(self, study: Study) -> QualityReport:
-        from embedctl.records.quality import QualityReport
-        from embedctl.study_data import report_of
+        from embedctl.study_data import quality_report
 
-        return report_of(QualityReport, study)
+        return quality_report(study)
 
     def empty_text(self) -> Content:
         return Content.assemble(
             "No search quality was measured yet.\n\n",
-            ("embedctl quality", "bold"),
-            " searches sets with known answers and compares backends, precisions or length limits, "
-            "query by query: NDCG@10, MRR@10 and Recall@100 with intervals. Its studies appear here.",
+            (self._key("quality.measure"), _KEY),
+            " searches questions with known answers in several languages with both backends and compares "
+            "them query by query: NDCG@10, MRR@10 and Recall@100 with intervals. ",
+            ("embedctl quality --help", "bold"),
+            " has more: precisions, length limits, sets of your own.",
         )
 
     def answer_text(self, study: Study, report: QualityReport, width: int) -> Content:
         return answer_text(study, report, width)
-
-    def running_text(self, job: JobUpdate) -> Content:
-        return job_text(job, self.console.engine.settings.console.charset)
 
     def columns(self, width: int) -> Sequence[tuple[str, int]]:
         report: QualityReport = self._report
@@ -77,6 +76,9 @@ class QualityScreen(StudiesScreen):
 
     def action_open_study(self) -> None:
         self._open_row()
+
+    def action_measure(self) -> None:
+        self.console.start_job(self.console.engine.quality)
 
     def action_worst(self) -> None:
         report: Any = self._report

@@ -10,8 +10,7 @@ import numpy as np
 from textual.content import Content
 
 from embedctl.format import ABSENT, format_count, format_duration, format_moment
-from embedctl.records import Interval, Study
-from embedctl.records.quality import QualityDifference, QualityReport
+from embedctl.records import Interval, QualityDifference, QualityReport, Study
 from embedctl_console.widgets.distribution import Readings, histogram
 from embedctl_console.widgets.standing import VERDICT_SIGNS
 from embedctl_console.widgets.text import hanging, joined
@@ -29,20 +28,23 @@ def answer_text(study: Study, report: QualityReport, width: int) -> Content:
     ]
     baseline, *others = [variant.name for variant in report.variants]
     what = f"{', '.join(others)} against {baseline}" if others else f"{baseline} alone"
+    said = report.reasons or (study.headline.removeprefix(f"{study.verdict}: "),)
     rows = [joined(head, "   ")]
-    rows += [
-        hanging(Content.assemble(("  - ", "$text-muted")), reason, width) for reason in report.reasons[:2]
-    ]
+    rows += [hanging(Content.assemble(("  - ", "$text-muted")), reason, width) for reason in said[:2]]
     searched = ", ".join(f"{one.name} ({one.queries:,} queries)" for one in report.sets)
     rows.append(hanging(Content("  "), f"{what}, on {searched}", width, "$text-muted"))
     return Content("\n").join(rows)
 
 
 def columns(report: QualityReport, width: int) -> tuple[tuple[str, int], ...]:
-    """The names share what room the figures leave; a variant that all rows are about needs no column."""
-    verdict = 15 if width < 100 else 28
-    figures = (("measure", 10), ("change", 8), ("95 % interval", 18), ("verdict", verdict))
-    names = ("set", "variant") if _several(report) else ("set",)
+    """The names share what room the figures leave; a variant that all rows are about needs no column.
+
+    On a narrow screen with several variants, the measure stands below the set.
+    """
+    wide, several = width >= 100, _several(report)
+    measure = (("measure", 10),) if wide or not several else ()
+    figures = (*measure, ("change", 8), ("95 % interval", 18), ("verdict", 28 if wide else 15))
+    names = ("set", "variant") if several else ("set",)
     room = width - sum(cells + 2 for _, cells in figures) - 2 * len(names) - 2
     return (*((name, max(8, min(40, room // len(names)))) for name in names), *figures)
 
@@ -62,10 +64,16 @@ def difference_cells(
     """A row in the columns of `columns`; names that are too long are wrapped."""
     sign, style = VERDICT_SIGNS[row.verdict]
     brief = row.verdict == "no difference that matters" and widths[-1] < 28
-    names = (row.set, row.variant) if _several(report) else (row.set,)
+    measure = _MEASURES[row.measure]
+    names = ["\n".join(textwrap.wrap(row.set, widths[0]))]
+    if _several(report):
+        names.append("\n".join(textwrap.wrap(row.variant, widths[1])))
+    if len(widths) == len(names) + 4:
+        names.append(measure)
+    else:
+        names[0] += f"\n{measure}"
     return (
-        *(Content("\n".join(textwrap.wrap(name, widths[place]))) for place, name in enumerate(names)),
-        Content(_MEASURES[row.measure]),
+        *(Content(name) for name in names),
         Content(f"{row.change.estimate:>+8.4f}"),
         Content(f"{_span(row.change):>18}"),
         Content.assemble((f"{sign} {'no difference' if brief else row.verdict}", f"bold {style}")),

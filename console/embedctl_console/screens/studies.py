@@ -11,10 +11,12 @@ from textual.widgets import DataTable
 
 from embedctl.errors import EmbedctlError
 from embedctl.format import format_duration, format_moment
+from embedctl_console.actions import NO_KEYMAP, key_of
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.reading import ReadingScreen
 from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
+from embedctl_console.widgets.bottom import job_text
 from embedctl_console.widgets.standing import VERDICT_SIGNS
 from embedctl_console.widgets.table import RowTable
 from embedctl_console.widgets.text import Text, failure_text
@@ -80,10 +82,6 @@ class StudiesScreen(ConsoleScreen):
 
     def evidence(self, study: Study, report: Any, row: int, width: int) -> Content:
         """All about one row."""
-        raise NotImplementedError
-
-    def running_text(self, job: JobUpdate) -> Content:
-        """While a study of this kind is made."""
         raise NotImplementedError
 
     # The screen
@@ -191,7 +189,7 @@ class StudiesScreen(ConsoleScreen):
         ended = state.ended.get(self.KIND) if state is not None else None
         parts: list[Content] = []
         if job is not None:
-            parts.append(self.running_text(job))
+            parts.append(self._running_text(job))
         elif ended is not None and ended.failure is not None:
             parts.append(failure_text(ended.failure.what, ended.failure.why, ended.failure.remedy))
         elif ended is not None and ended.state == "cancelled":
@@ -203,6 +201,17 @@ class StudiesScreen(ConsoleScreen):
         elif self._studies is not None and job is None:
             parts.append(self.empty_text())
         self.query_one("#answer", Text).show(Content("\n").join(parts))
+
+    def _running_text(self, job: JobUpdate) -> Content:
+        charset = self.console.engine.settings.console.charset
+        key = (self._key("everywhere.cancel"), "bold $footer-key-foreground")
+        return Content.assemble(
+            job_text(job, charset), "\n", key, (" cancels; nothing is kept then", "$text-muted")
+        )
+
+    def _key(self, action_id: str) -> str:
+        state = self.console.state
+        return key_of(action_id, state.keymap if state is not None else NO_KEYMAP)
 
     def _show_picture(self) -> None:
         widget = self.query_one("#picture", Text)

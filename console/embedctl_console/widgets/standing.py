@@ -76,31 +76,35 @@ def verdict_words(standing: Standing | None, key: str, now: float) -> Content:
     return Content.assemble(answer, (f" · stale: {standing.changes[0]}{more}", "$text-warning"))
 
 
-def trial_words(report: TrialReport, *, brief: bool) -> Content:
-    """A running trial: how much the candidate sees, and what has come of it."""
+def trial_words(report: TrialReport, width: int) -> Content:
+    """A running trial, in the longest form that fits: how much the candidate sees, and what came of it."""
     trial = report.trial
     seen = [
         f"{what} {share * 100:.3g}%"
         for what, share in (("shadow", trial.shadow), ("share", trial.share))
         if share
     ]
-    least = ABSENT if report.least_cosine is None else f"{report.least_cosine:.5f}"
     compared, dropped = format_count(report.compared), f"{format_count(report.dropped)} dropped"
-    facts = [f"least {least} of {compared}", dropped]
-    if not brief:
-        facts = [
-            f"least cosine {least} in {compared} texts",
-            dropped,
-            f"{format_count(report.failed)} failed",
-        ]
-    elif report.failed:
-        facts.append(f"{format_count(report.failed)} failed")
-    return Content.assemble(
-        ("trial ", "bold $text-accent"),
-        (trial.candidate, f"bold $series-{trial.candidate}"),
-        f" {' '.join(seen)} · ",
-        " · ".join(facts),
+    failed = f"{format_count(report.failed)} failed"
+    some_failed = [failed] if report.failed else []
+    forms = (
+        (" · ", [f"least cosine {_cosine(report, 5)} in {compared} texts", dropped, failed], " · "),
+        (" · ", [f"least {_cosine(report, 5)} of {compared}", dropped, *some_failed], " · "),
+        (": ", [f"least {_cosine(report, 4)} of {compared}", dropped, *some_failed], " "),
     )
+    words = [
+        Content.assemble(
+            ("trial ", "bold $text-accent"),
+            (trial.candidate, f"bold $series-{trial.candidate}"),
+            f" {' '.join(seen)}{colon}{comma.join(facts)}",
+        )
+        for colon, facts, comma in forms
+    ]
+    return next((form for form in words if form.cell_length <= width), words[-1])
+
+
+def _cosine(report: TrialReport, digits: int) -> str:
+    return ABSENT if report.least_cosine is None else f"{report.least_cosine:.{digits}f}"
 
 
 def standing_line(state: ConsoleState, width: int, now: float) -> Content:
@@ -108,7 +112,7 @@ def standing_line(state: ConsoleState, width: int, now: float) -> Content:
     verdict = verdict_words(state.standing, state.key("everywhere.check"), now)
     if state.trial is None:
         return verdict.truncate(width, ellipsis=True)
-    trial = trial_words(state.trial, brief=width < 110)
+    trial = trial_words(state.trial, width)
     check = state.standing.check if state.standing is not None else None
     sign, style = VERDICT_SIGNS.get(check.verdict, ("?", "$text-muted")) if check else ("", "")
     short = Content.assemble((f"{sign} {check.verdict}" if check else "", f"bold {style}"))
