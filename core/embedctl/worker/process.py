@@ -17,7 +17,13 @@ _TAIL_BYTES: Final = 8192
 _TAIL_LINES: Final = 8
 _FATAL: Final = "Fatal Python error"
 """How faulthandler begins its report."""
-_SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HF_API_TOKEN")
+_SECRETS: Final = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HUGGINGFACE_HUB_TOKEN",
+    "HF_API_TOKEN",
+    "EMBEDCTL_API_KEY",  # of the gateway, which runs in the parent
+)
 
 
 @dataclass(frozen=True, slots=True)

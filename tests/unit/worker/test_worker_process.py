@@ -24,6 +24,7 @@ from embedctl.worker.protocol import WorkerOptions, error_fields, error_from
 def test_a_worker_gets_no_token_and_no_network() -> None:
     inherited = {
         "HF_TOKEN": "secret",
+        "EMBEDCTL_API_KEY": "secret",
         "HUGGING_FACE_HUB_TOKEN": "secret",
         "PATH": "/bin",
         "HF_HUB_OFFLINE": "0",
