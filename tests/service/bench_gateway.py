@@ -4,10 +4,13 @@
 
 The engine answers at once, so that only the way there and back is measured. Overhead: one text by
 `Engine.embed` and by the gateway, in turns, medians and their difference; the client's own work is counted as
-overhead. Rate: requests of 32 texts with 1,024 numbers each, read by a client that parses nothing and by
-the official ones; the yardstick is the demo's server over a runner that answers at once, which speaks
-Ollama's protocol as Ollama does: one list of numbers as text. With `--demo` the overhead is measured on
-the demo's real model too.
+overhead, and the CPU time of this process, client included, stands beside it. A processor that has slept
+for milliseconds wakes slowly and with cold caches, so the same code costs more above an engine that takes
+a while: hence also above one that sleeps, with a bare exchange of bytes between two threads as the floor.
+Rate: requests of 32 texts with 1,024 numbers each, read by a client that parses nothing and by the official
+ones; the yardstick is the demo's server over a runner that answers at once, which speaks Ollama's protocol
+as Ollama does: one list of numbers as text. With `--demo` the overhead is measured on the demo's real model
+too.
 """
 
 from __future__ import annotations
@@ -16,12 +19,15 @@ import argparse
 import http.client
 import json
 import os
+import socket
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -49,6 +55,14 @@ class InstantEngine(FakeEngine):
         return EmbedResult(
             VECTORS[: len(texts)], "native", 12 * len(texts), (), (), 0.0, fingerprint="0" * 12
         )
+
+
+class SleepingEngine(InstantEngine):
+    """Takes 15 ms, and no processor."""
+
+    def embed(self, texts: Any, **_: Any) -> EmbedResult:
+        time.sleep(0.015)
+        return super().embed(texts)
 
 
 class InstantRunner:
@@ -81,16 +95,50 @@ class RawClient:
         return found
 
 
-def median_ms(do: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
-    """Medians of two calls that are made in turns."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(ROUNDS + 50):
-        for kept, call in zip(times, (do, other), strict=True):
-            started = time.perf_counter()
+@dataclass(frozen=True)
+class Cost:
+    """Milliseconds of one call."""
+
+    wall: float
+    """The median."""
+    cpu: float
+    """Of this whole process, the mean."""
+
+
+def costs(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[Cost]:
+    """What each of several calls costs, made in turns."""
+    for call in calls * 50:
+        call()
+    wall: list[list[float]] = [[] for _ in calls]
+    cpu = [0.0] * len(calls)
+    for _ in range(rounds):
+        for number, call in enumerate(calls):
+            used, started = time.process_time(), time.perf_counter()
             call()
-            if number >= 50:
-                kept.append((time.perf_counter() - started) * 1e3)
-    return statistics.median(times[0]), statistics.median(times[1])
+            wall[number].append((time.perf_counter() - started) * 1e3)
+            cpu[number] += (time.process_time() - used) * 1e3
+    return [Cost(statistics.median(w), c / rounds) for w, c in zip(wall, cpu, strict=True)]
+
+
+@contextmanager
+def echo() -> Iterator[Callable[[], object]]:
+    """One byte to a thread and back."""
+    ours, theirs = socket.socketpair()
+
+    def answer() -> None:
+        while piece := theirs.recv(1):
+            theirs.sendall(piece)
+
+    def exchange() -> None:
+        ours.sendall(b".")
+        ours.recv(1)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    with theirs:
+        with ours:
+            yield exchange
+        thread.join(10)
 
 
 def rate(do: Callable[[], object], seconds: float) -> float:
@@ -107,11 +155,22 @@ def overhead(title: str, engine: EngineFacade, url: str) -> None:
     asked = RawClient(
         url, "/v1/embeddings", {"model": "embedctl", "input": TEXT, "encoding_format": "base64"}
     )
-    direct, through = median_ms(lambda: engine.embed([TEXT]), asked)
+    direct, through = costs(lambda: engine.embed([TEXT]), asked)
     print(
-        f"{title:<32} Engine.embed {direct:7.3f} ms   gateway {through:7.3f} ms   "
-        f"above it {through - direct:6.3f} ms"
+        f"{title:<32} Engine.embed {direct.wall:7.3f} ms   gateway {through.wall:7.3f} ms   "
+        f"above it {through.wall - direct.wall:6.3f} ms, {through.cpu - direct.cpu:6.3f} ms of CPU"
     )
+
+
+def floor() -> None:
+    with echo() as exchange:
+
+        def after_sleep() -> None:
+            time.sleep(0.015)
+            exchange()
+
+        at_once, slept, late = costs(exchange, lambda: time.sleep(0.015), after_sleep, rounds=100)
+    print(f"a byte to a thread and back: {at_once.wall:.3f} ms, after 15 ms {late.wall - slept.wall:.3f} ms")
 
 
 def rates(url: str, ollama_url: str, seconds: float) -> None:
@@ -168,6 +227,11 @@ def main() -> int:
         url = gateway.start()
         yardstick = stack.enter_context(OllamaServer(model, lambda _: InstantRunner()))
         overhead("an engine that answers at once", engine, url)
+        sleeping = SleepingEngine()
+        beside = Gateway(sleeping, GatewaySettings(port=0), keys=Keys())
+        stack.callback(beside.stop)
+        overhead("an engine that sleeps 15 ms", sleeping, beside.start())
+        floor()
         rates(url, yardstick.host, given.seconds)
     if given.demo:
         with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
