@@ -1,6 +1,6 @@
 """How fast the encoder is on this GPU, beside sentence-transformers' own paths and the device's limits.
 
-    python tests/gpu/bench_encoder.py MODEL_FOLDER [--json FILE] [--quick]
+    python -m tests.gpu.bench_encoder MODEL_FOLDER [--json FILE] [--quick]
 
 MODEL_FOLDER is a sentence-transformers folder (BAAI/bge-m3, or a model of its shape with random weights:
 speed does not depend on the weights, except that the quality of 8-bit products does). Four paths run in this
@@ -26,18 +26,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from embedctl.encoder.fast import FastEncoder
 from embedctl.encoder.loading import load_model
+from embedctl.engine.opening import open_engine
 from embedctl.worker.client import WorkerClient
 from embedctl.worker.protocol import WorkerOptions
+from tests.support.boundary import Boundary, across_the_boundary
 
 WORDS = """
 the of and a to in is was for on as with by that at from his it an were are which this also be has or
@@ -81,6 +85,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     if not args.quick:
         figures["start_s"] = start_seconds(args.model)
+        figures["engine"] = asdict(through_the_engine(args.model))
     texts, sample, vectors = measure_fast(args, figures)
     measure_eight_bit(args, texts, sample, vectors, figures)
     if not args.quick:
@@ -350,6 +355,20 @@ def start_seconds(model: str) -> dict[str, list[float]]:
     return {"complete": seconds[:1], "direct": seconds[1:]}
 
 
+def through_the_engine(model: str) -> Boundary:
+    """Single queries through `Engine.embed` and the process boundary, in a home of its own."""
+    with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDCTL_HOME", scratch)
+        patch.setenv("EMBEDCTL_MODEL__REPO", str(Path(model).resolve()))
+        engine = open_engine(sampling=False)
+        try:
+            update = engine.load("native").wait(600)
+            assert update.failure is None, update.failure
+            return across_the_boundary(engine)
+        finally:
+            engine.close()
+
+
 def table(figures: dict[str, Any]) -> str:
     paths: dict[str, dict[str, float]] = figures["paths"]
     rows = [
@@ -402,6 +421,8 @@ def table(figures: dict[str, Any]) -> str:
         for way, seconds in figures["start_s"].items():
             times = ", ".join(f"{each:.1f} s" for each in seconds)
             lines.append(f"process start to first vector, {way} load: {times}")
+    if "engine" in figures:
+        lines.append(str(Boundary(**figures["engine"])))
     if "least_cosine_to_float32" in figures:
         lines.append(f"least cosine to float32: {figures['least_cosine_to_float32']:.6f}")
     with_8_bits = figures["matmul_8_bit_tflops"]

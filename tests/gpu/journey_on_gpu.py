@@ -13,7 +13,6 @@ import asyncio
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from embedctl.engine.engine import Engine
@@ -24,6 +23,7 @@ from embedctl.lab.workloads import built_in
 from embedctl.metrics import METRICS
 from embedctl.records import JobState, Run
 from embedctl_console.app import ConsoleApp
+from tests.support.boundary import across_the_boundary
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ async def journey(pictures: Path) -> None:
         print("native:", engine.status().backend("native"))
         for event in engine.events(kinds=["load", "error"], limit=3):
             print("event:", event.title, dict(event.detail))
-        await asyncio.to_thread(across_the_boundary, engine)
+        print(await asyncio.to_thread(across_the_boundary, engine))
         traffic = Traffic(engine)
         await asyncio.sleep(25)  # let the charts have something to show
         await measured(engine, "under traffic")
@@ -80,25 +80,6 @@ async def journey(pictures: Path) -> None:
         after = await measured(engine, "after the unload")
         print(f"GPU memory used before {format_bytes(before)}, after {format_bytes(after)}")
     await asyncio.to_thread(engine.close)
-
-
-def across_the_boundary(engine: Engine) -> None:
-    """One question at a time, then from 32 clients at once, through `Engine.embed`."""
-    texts = built_in()
-    for number in range(50):
-        engine.embed([texts.query(number)])
-    times = []
-    for number in range(1_000):
-        began = time.perf_counter()
-        engine.embed([texts.query(number)])
-        times.append(time.perf_counter() - began)
-    times.sort()
-    p50, p95 = times[500] * 1e3, times[950] * 1e3
-    print(f"one question across the process boundary: p50 {p50:.2f} ms, p95 {p95:.2f} ms")
-    with ThreadPoolExecutor(32) as clients:
-        began = time.perf_counter()
-        list(clients.map(lambda number: engine.embed([texts.query(number)]), range(6_400)))
-    print(f"32 clients, one question each time: {6_400 / (time.perf_counter() - began):.0f} texts/s")
 
 
 class Traffic:
