@@ -1,8 +1,8 @@
 """Prints the share of one core that an idle screen costs at two samples a second.
 
-Run it by hand: `python tests/console/bench_idle.py [seconds] [width] [height] [key of the screen]`. The
-console draws into a terminal of its own, which is read and thrown away; the scripted engine publishes, which
-is counted too.
+Run it by hand: `python tests/console/bench_idle.py [seconds] [width] [height] [key of the screen]
+[seconds between deliveries]`; 4 seconds is what `--slow` has. The console draws into a terminal of its own,
+which is read and thrown away; the scripted engine publishes, which is counted too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import termios
 import threading
 import time
 from pathlib import Path
+
+from embedctl_console.bridge import FLUSH_EVERY
 
 ROOT = Path(__file__).parents[2]
 CHILD = """
@@ -39,15 +41,17 @@ def publish():
     os._exit(0)
 
 threading.Thread(target=publish, daemon=True).start()
-module.ConsoleApp(lambda: engine, clock=engine.clock).run()
+module.ConsoleApp(lambda: engine, clock=engine.clock, flush_every={every}).run()
 """
 
 
-def idle_share(seconds: float, width: int, height: int, report: Path, key: int = 1) -> tuple[float, int]:
+def idle_share(
+    seconds: float, width: int, height: int, report: Path, *, key: float = 1, every: float = FLUSH_EVERY
+) -> tuple[float, int]:
     """Share of a core, and bytes written to the terminal per second."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-    code = CHILD.format(root=str(ROOT), seconds=seconds, report=str(report))
+    code = CHILD.format(root=str(ROOT), seconds=seconds, report=str(report), every=every)
     environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
@@ -68,7 +72,7 @@ def idle_share(seconds: float, width: int, height: int, report: Path, key: int =
     thread = threading.Thread(target=drain)
     thread.start()
     time.sleep(2.5)
-    os.write(ours, str(key).encode())
+    os.write(ours, f"{key:g}".encode())
     child.wait()
     thread.join()
     os.close(ours)
@@ -78,8 +82,12 @@ def idle_share(seconds: float, width: int, height: int, report: Path, key: int =
 if __name__ == "__main__":
     import tempfile
 
-    given = [int(word) for word in sys.argv[1:]]
-    seconds, width, height, key = (*given, *(20, 120, 40, 1)[len(given) :])
+    given = [float(word) for word in sys.argv[1:]]
+    seconds, width, height, key, every = (*given, *(20.0, 120.0, 40.0, 1.0, FLUSH_EVERY)[len(given) :])
     with tempfile.TemporaryDirectory() as folder:
-        share, rate = idle_share(seconds, width, height, Path(folder) / "share", key)
-    print(f"screen {key}, idle at {width}x{height}: {share:.1%} of one core, {rate / 1000:.1f} KB/s out")
+        report = Path(folder) / "share"
+        share, rate = idle_share(seconds, int(width), int(height), report, key=key, every=every)
+    print(
+        f"screen {key:g}, idle at {width:g}x{height:g}, news every {every:g} s: "
+        f"{share:.1%} of one core, {rate / 1000:.1f} KB/s out"
+    )

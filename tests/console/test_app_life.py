@@ -18,6 +18,7 @@ import embedctl_console
 from embedctl.errors import SettingsError, StoreNewerError, UsageError
 from embedctl.records import BackendState
 from embedctl_console.app import ConsoleApp
+from embedctl_console.recent import _GAP as RECENT_GAP
 from embedctl_console.screens.notices import LeavingScreen, ProblemScreen, TooSmallScreen
 from embedctl_console.widgets.chart import TimeSeriesChart
 from tests.support import canned
@@ -173,6 +174,16 @@ class TestQuitting:
         with pytest.raises(RuntimeError, match="a bug"):
             embedctl_console.main(lambda: engine)
         assert engine.closed
+
+    @pytest.mark.parametrize(("slow", "every", "glides"), [(False, 0.25, True), (True, 4.0, False)])
+    def test_on_a_slow_line_news_are_drawn_seldom(
+        self, monkeypatch: pytest.MonkeyPatch, slow: bool, every: float, glides: bool
+    ) -> None:
+        made: list[ConsoleApp] = []
+        monkeypatch.setattr(ConsoleApp, "run", lambda app, **_: made.append(app))
+        embedctl_console.main(FakeEngine, slow=slow)
+        assert made[0]._bridge._interval == every < RECENT_GAP, "a live line does not fall apart"
+        assert (made[0].animation_level != "none") is glides
 
 
 class TestSize:

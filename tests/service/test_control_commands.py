@@ -152,7 +152,8 @@ def test_a_console_with_an_engine_of_its_own_lets_others_attach(
 
     seen: list[str] = []
 
-    def shown(open_engine: object, *, demo: bool) -> int:
+    def shown(open_engine: object, *, demo: bool, slow: bool) -> int:
+        assert slow
         engine = open_engine()  # type: ignore[operator]
         with client(home) as other:
             other.switch("ollama")
@@ -167,7 +168,7 @@ def test_a_console_with_an_engine_of_its_own_lets_others_attach(
     monkeypatch.setattr("embedctl_console.main", shown)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    assert entry.main(["console"]) == 0
+    assert entry.main(["console", "--slow"]) == 0
     assert seen == [f"the console (PID {os.getpid()})"] * 2
     assert len(own) == 1
     assert not Paths.in_folder(home).socket.exists()

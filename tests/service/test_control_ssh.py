@@ -211,7 +211,7 @@ def test_the_console_command_goes_through_it(
 ) -> None:
     seen: list[str] = []
 
-    def shown(open_engine: object, *, demo: bool) -> int:
+    def shown(open_engine: object, *, demo: bool, slow: bool) -> int:
         engine = open_engine()  # type: ignore[operator]
         seen.append(engine.connection.where)
         engine.close()

@@ -22,21 +22,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run embedctl and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = [word for word in words if word != "console"]
-    if len(words) - len(options) <= 1 and set(options) <= {"--demo", "--no-attach"}:
+    if len(words) - len(options) <= 1 and set(options) <= {"--demo", "--no-attach", "--slow"}:
         # Neither typer nor the engine's parts are imported before the first paint.
-        return open_console(demo="--demo" in options, attach="--no-attach" not in options)
+        return open_console(
+            demo="--demo" in options, attach="--no-attach" not in options, slow="--slow" in options
+        )
     from embedctl.cli.app import run
 
     return run(words)
 
 
-def open_console(*, demo: bool, attach: bool = True, host: str | None = None, there: str = "embedctl") -> int:
+def open_console(
+    *,
+    demo: bool,
+    attach: bool = True,
+    host: str | None = None,
+    there: str = "embedctl",
+    slow: bool = False,
+) -> int:
     """Run the console and return its exit code.
 
     Args:
         attach: Use the engine of a running service or console; without one, or if false, one of its own.
         host: Attach to the service of that machine over ssh.
         there: How embedctl is called on that machine.
+        slow: The terminal is on a slow line: draw news seldom.
 
     Raises:
         ServiceError: That machine's service cannot be reached.
@@ -57,13 +67,15 @@ def open_console(*, demo: bool, attach: bool = True, host: str | None = None, th
 
     with ExitStack() as ends:
         if host is None:
-            return embedctl_console.main(lambda: _engine(ends, demo=demo, attach=attach), demo=demo)
+            return embedctl_console.main(
+                lambda: _engine(ends, demo=demo, attach=attach), demo=demo, slow=slow
+            )
         from embedctl.control.ssh import SshTunnel
 
         tunnel = SshTunnel(host, command=there, demo=demo)
         ends.callback(tunnel.close)
         tunnel.open()
-        return embedctl_console.main(lambda: _engine_through(tunnel, demo=demo), demo=demo)
+        return embedctl_console.main(lambda: _engine_through(tunnel, demo=demo), demo=demo, slow=slow)
 
 
 def _engine(ends: ExitStack, *, demo: bool, attach: bool) -> EngineFacade:

@@ -87,11 +87,14 @@ def console(
         str | None, typer.Option(help="Attach to the service of another machine over ssh, as user@spark.")
     ] = None,
     there: Annotated[str, typer.Option(help="How embedctl is called on that machine.")] = "embedctl",
+    slow: Annotated[
+        bool, typer.Option("--slow", help="For a slow line: draw news every few seconds.")
+    ] = False,
 ) -> None:
     """Open the console, as no command does; it attaches to a running service."""
     from embedctl.cli.entry import open_console
 
-    code = open_console(demo=is_demo(), attach=globals_.attach, host=host, there=there)
+    code = open_console(demo=is_demo(), attach=globals_.attach, host=host, there=there, slow=slow)
     if code:
         raise typer.Exit(code)
 
