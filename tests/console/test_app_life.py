@@ -193,7 +193,7 @@ class TestSize:
             assert "59×16" in screen_text(pilot)
             await pilot.resize_terminal(80, 24)
             await settle(pilot)
-            assert "Dashboard" in screen_text(pilot)
+            assert "1 Dash" in screen_text(pilot)
             await pilot.resize_terminal(80, 10)
             await settle(pilot)
             assert "too small" in screen_text(pilot)
@@ -285,7 +285,7 @@ main(lambda: engine)
     os.close(theirs)
     try:
         seen = b""
-        while b"Dashboard" not in seen:
+        while b"Dash" not in seen:
             seen += os.read(ours, 65536)
         if number == signal.SIGHUP:
             os.close(ours)  # as when a terminal's window or an SSH connection is closed

@@ -84,7 +84,7 @@ class TestWords:
         [
             (118, 1, "shadow 10% share 5% · least cosine 0.99871 in 7,680 texts · 12 dropped · 1 failed"),
             (78, 0, "shadow 10% share 5% · least 0.99871 of 7,680 · 12 dropped"),
-            (78, 1, "shadow 10% share 5%: least 0.9987 of 7,680 12 dropped 1 failed"),
+            (78, 1, "shadow 10% share 5%: least 0.9987 of 7,680, 12 dropped, 1 failed"),
         ],
     )
     def test_a_trial_is_told_in_the_room_there_is(self, width: int, failed: int, said: str) -> None:

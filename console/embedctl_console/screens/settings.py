@@ -95,7 +95,7 @@ class SettingsScreen(ConsoleScreen):
             update={"console": engine.settings.console.model_copy(update={"keys": fresh.console.keys,
                                                                           "theme": fresh.console.theme})}
         )  # fmt: skip
-        return setting_rows(now, says, fresh, os.environ, foreign=bool(self._place))
+        return setting_rows(now, says, fresh, os.environ, foreign=bool(self._place), demo=self.console.demo)
 
     @property
     def _place(self) -> str:

@@ -15,7 +15,7 @@ from embedctl_console.widgets.text import hanging
 if TYPE_CHECKING:
     from embedctl.settings import Settings
 
-Source = Literal["default", "file", "variable", "service"]
+Source = Literal["default", "file", "variable", "service", "demo"]
 
 AT_ONCE: Final = frozenset({"console.theme", "console.keys"})
 """Settings that the console takes up as soon as they are changed."""
@@ -53,6 +53,7 @@ def setting_rows(
     variables: Mapping[str, str],
     *,
     foreign: bool = False,
+    demo: bool = False,
 ) -> tuple[SettingRow, ...]:
     """Every setting in the order of the schema.
 
@@ -61,6 +62,7 @@ def setting_rows(
         file_says: The settings file's content.
         fresh: What a start now would use; None where that cannot be told.
         variables: The environment.
+        demo: What runs is the demo, which has a model and a server of its own.
         foreign: What runs is on another machine: only `[console]` comes from this machine's file.
     """
     schema = type(now).model_json_schema()
@@ -83,6 +85,8 @@ def setting_rows(
                 "service" if there else "variable" if variable else "file" if in_file else "default"
             )
             key = f"{section}.{name}"
+            if demo and later != value and source == "default":
+                source, later = "demo", value
             rows.append(
                 SettingRow(
                     section,

@@ -90,7 +90,7 @@ def trial_words(report: TrialReport, width: int) -> Content:
     forms = (
         (" · ", [f"least cosine {_cosine(report, 5)} in {compared} texts", dropped, failed], " · "),
         (" · ", [f"least {_cosine(report, 5)} of {compared}", dropped, *some_failed], " · "),
-        (": ", [f"least {_cosine(report, 4)} of {compared}", dropped, *some_failed], " "),
+        (": ", [f"least {_cosine(report, 4)} of {compared}", dropped, *some_failed], ", "),
     )
     words = [
         Content.assemble(
