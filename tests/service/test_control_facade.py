@@ -135,7 +135,7 @@ def test_a_job_is_followed_to_its_result(name: str, fake: FakeEngine, remote: Re
     assert job.update == ended
 
 
-@pytest.mark.parametrize("name", ASKED.keys() - {"settings", "status", "trial", "health"})
+@pytest.mark.parametrize("name", sorted(ASKED.keys() - {"settings", "status", "trial", "health"}))
 def test_an_error_comes_back_with_its_kind_and_its_three_lines(
     name: str, fake: FakeEngine, remote: RemoteEngine
 ) -> None:
