@@ -211,6 +211,7 @@ def test_a_newer_bundle_is_refused_with_the_way_out(tmp_path: Path) -> None:
         (gzip.compress(b'{"format": "embedctl-run"}'), "no schema version"),
         (gzip.compress(b"0123456789" * 99)[:20], "cut short"),
     ],
+    ids=["text", "no-json", "other-format", "no-version", "cut"],  # the bytes tell the time, ids must not
 )
 def test_what_is_no_bundle_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
     file = tmp_path / "x"
