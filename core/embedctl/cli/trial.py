@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +14,6 @@ from embedctl.cli.output import emit, emit_json, say
 from embedctl.format import format_count, format_duration, format_ms
 from embedctl.records import Trial, TrialReport
 
-if TYPE_CHECKING:
-    from embedctl.engine.facade import EngineFacade
-
 trial = typer.Typer(
     help="Try the other backend on live requests: start, status, stop.",
     no_args_is_help=True,
@@ -26,11 +21,7 @@ trial = typer.Typer(
 )
 app.add_typer(trial, name="trial")
 
-
-@contextmanager
-def _service() -> Iterator[EngineFacade]:
-    with running_engine("A trial needs live requests") as engine:
-        yield engine
+_NEEDS = "A trial needs live requests"
 
 
 @trial.command()
@@ -53,7 +44,7 @@ def start(
     """
     if shadow == share == 0:
         shadow = 0.1
-    with _service() as engine:
+    with running_engine(_NEEDS) as engine:
         status = engine.status()
         others = [backend.name for backend in status.backends if backend.name != status.active]
         wanted = Trial(candidate or others[0], shadow, share)
@@ -64,7 +55,7 @@ def start(
 @trial.command()
 def status(as_json: JsonOption = False) -> None:
     """What the running trial has shown so far; exit code 1 without one."""
-    with _service() as engine:
+    with running_engine(_NEEDS) as engine:
         report = engine.trial()
     if report is None:
         say("no trial runs")
@@ -77,7 +68,7 @@ def status(as_json: JsonOption = False) -> None:
 @trial.command()
 def stop(as_json: JsonOption = False) -> None:
     """End the trial: the active backend answers everything again. The candidate stays loaded."""
-    with _service() as engine:
+    with running_engine(_NEEDS) as engine:
         report = engine.stop_trial()
     if report is None:
         say("no trial runs")
