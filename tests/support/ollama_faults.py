@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from embedctl.demo.ollama_api import Reply
 from embedctl.demo.ollama_scheduler import Embedded, ServedModel
-from embedctl.demo.ollama_server import Cut, Interceptor, OllamaServer, Reply
+from embedctl.demo.ollama_server import Cut, Interceptor, OllamaServer
 
 DIMENSION = 16
 CONTEXT = 8192

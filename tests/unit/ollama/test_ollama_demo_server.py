@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedctl.demo.ollama_api import OllamaApi
 from embedctl.demo.ollama_scheduler import Embedded, Scheduler, keep_alive_seconds
-from embedctl.demo.ollama_server import OllamaApi
 from tests.support.ollama_faults import CONTEXT, MODEL, MadeUpWeights, made_up_vector
 
 LONG = " ".join("word" for _ in range(3000))

@@ -11,7 +11,8 @@ from ollama import Client
 
 from embedctl.backends.ollama.generate import language_model
 from embedctl.demo.language_model import TAG, DemoLanguageModel
-from embedctl.demo.ollama_server import OllamaServer, Reply
+from embedctl.demo.ollama_api import Reply
+from embedctl.demo.ollama_server import OllamaServer
 from embedctl.errors import BackendError, ModelMissingError
 from tests.support.ollama_faults import MODEL, MadeUpWeights, running_ollama
 
