@@ -11,35 +11,24 @@ without waiting, and whoever drives delivers the answers of each batch together.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from embedctl.encoder.jobs import Item, Job
+from embedctl.encoder.jobs import Job
 from embedctl.encoder.memory import is_out_of_memory
 from embedctl.encoder.packing import pack
+from embedctl.encoder.requests import Part, Requests
 from embedctl.encoder.runner import Runner, Staged, Ticket
 from embedctl.errors import BackendError, BackendNotLoadedError, Cancelled
-
-_SMALL_TOKENS = 1024
-"""A request with no more tokens left than these goes before bulk jobs."""
-
-
-@dataclass(slots=True)
-class _Part:
-    """What one request has in a batch."""
-
-    job: Job
-    items: list[Item]
 
 
 @dataclass(slots=True)
 class _Batch:
     """A batch put together and ready to go."""
 
-    parts: list[_Part]
+    parts: list[Part]
     order: list[tuple[int, int]]
     """For each row of the batch, the part and the place in it."""
     tokens: int
@@ -83,9 +72,7 @@ class Scheduler:
         self._skipped_id = skipped_id
         self._turn = threading.Condition()
         self._driven = False
-        self._jobs: deque[Job] = deque()
-        self._submitted: list[Job] = []
-        """Those of the jobs that nobody waits for in `run`."""
+        self._requests = Requests(self._turn)
         self._served = False
         """A `drive` is there for the submitted jobs."""
         self._closed = False
@@ -117,7 +104,7 @@ class Scheduler:
             return
         with self._turn:
             self._require_open()
-            self._jobs.append(job)
+            self._requests.add(job)
         try:
             while not job.is_finished():
                 with self._turn:
@@ -133,9 +120,7 @@ class Scheduler:
                         self._driven = False
                         self._turn.notify_all()
         finally:
-            with self._turn:
-                if job in self._jobs:
-                    self._jobs.remove(job)
+            self._requests.remove(job)
         if isinstance(job.error, Cancelled):
             raise job.error
 
@@ -147,8 +132,7 @@ class Scheduler:
         """
         with self._turn:
             self._require_open()
-            self._jobs.append(job)
-            self._submitted.append(job)
+            self._requests.add(job, submitted=True)
             first, self._served = not self._served, True
         return first
 
@@ -167,10 +151,10 @@ class Scheduler:
         self._meanwhile = meanwhile
         try:
             while True:
-                if finished := self._take_finished():
+                if finished := self._requests.take_finished():
                     deliver(finished)
                 with self._turn:
-                    if not self._submitted:
+                    if not self._requests.any_submitted:
                         self._served = False
                         return
                 self._advance()
@@ -223,14 +207,6 @@ class Scheduler:
         if self._closed:
             raise _closed()
 
-    def _take_finished(self) -> list[Job]:
-        with self._turn:
-            finished = [job for job in self._submitted if job.is_finished()]
-            for job in finished:
-                self._submitted.remove(job)
-                self._jobs.remove(job)
-        return finished
-
     # One step of the driver -------------------------------------------------------------------------------
 
     def _advance(self) -> None:
@@ -240,8 +216,8 @@ class Scheduler:
         except BaseException as error:
             self._flight = self._bulk = None
             ours = isinstance(error, Exception)
-            for job in self._waiting():
-                self._end(job, error if ours else BackendError("Embedding was interrupted"))
+            for job in self._requests.waiting():
+                self._requests.end(job, error if ours else BackendError("Embedding was interrupted"))
             if not ours:
                 raise
 
@@ -251,19 +227,20 @@ class Scheduler:
         if before is not None:
             self._drop_unwanted()
             if self._bulk is None:
-                self._bulk = self._compose(self._gather_bulk(wait=False))
+                self._bulk = self._compose_bulk(wait=False)
             if (problem := _problem(partial(self._wait, before.ticket))) is not None:
                 self._give_up(before.batch, problem)
                 before = None
         self._flight = None
         self._drop_unwanted()
-        small = [] if self._bulk_next and self._bulk is not None else self._gather_small()
+        bulk_first = self._bulk_next and self._bulk is not None
+        small = [] if bulk_first else self._requests.small(self._budget, self._most_texts)
         self._bulk_next = bool(small)
         if small:
             self._flight = self._launch(self._compose(small))
         else:
             if self._bulk is None:
-                self._bulk = self._compose(self._gather_bulk(wait=before is None))
+                self._bulk = self._compose_bulk(wait=before is None)
             bulk, self._bulk = self._bulk, None
             self._flight = self._launch(bulk)
         if before is not None:
@@ -276,71 +253,23 @@ class Scheduler:
                 self._meanwhile()
         ticket.wait()
 
-    def _gather_small(self) -> list[_Part]:
-        parts: list[_Part] = []
-        room, texts = self._budget, self._most_texts
-        for job in self._waiting():
-            if not _is_small(job) or not _agree(parts, job):
-                continue
-            items = job.take(room, min(texts, job.most_texts or texts))
-            if not items and not parts and job.next_length():
-                items = job.take(job.next_length(), 1)  # alone beyond a budget that memory has shrunk
-            if items:
-                parts.append(_Part(job, items))
-                room -= sum(len(ids) for _, ids in items)
-                texts -= len(items)
-        return parts
-
-    def _gather_bulk(self, *, wait: bool) -> list[_Part]:
-        """A batch of the bulk jobs in turn; with `wait`, tokens are waited for."""
-        parts: list[_Part] = []
-        room, texts = self._budget, self._most_texts
-        for job in self._waiting():
-            if (_is_small(job) and job.ready_tokens) or not _agree(parts, job):
-                continue
-            try:
-                job.prepare(room, wait=wait and not parts)
-            except Exception as error:  # of a tokenizer: that request's own trouble
-                self._end(job, error)
-                continue
-            if job.ready_tokens < room and not job.all_ready and not wait:
-                continue  # half a batch wastes the device; more tokens are on their way
-            items = job.take(room, min(texts, job.most_texts or texts))
-            if not items and not parts and job.next_length():
-                items = job.take(job.next_length(), 1)  # one text longer than the budget
-            if not items:
-                continue
-            parts.append(_Part(job, items))
-            room -= sum(len(ids) for _, ids in items)
-            texts -= len(items)
-            if room <= 0 or texts <= 0 or job.most_texts is not None:
-                break
-        if parts:
-            with self._turn:  # whoever was served goes to the back
-                for part in parts:
-                    if part.job in self._jobs:
-                        self._jobs.remove(part.job)
-                        self._jobs.append(part.job)
-        return parts
-
-    def _waiting(self) -> list[Job]:
-        with self._turn:
-            return [job for job in self._jobs if not job.is_finished()]
-
     def _drop_unwanted(self) -> None:
-        for job in self._waiting():
+        for job in self._requests.waiting():
             if self._closed:
-                self._end(job, _closed())
+                self._requests.end(job, _closed())
                 continue
             try:
                 if job.cancelled is not None and job.cancelled():
                     raise Cancelled
             except BaseException as error:  # whatever the caller's function raises is that caller's
-                self._end(job, error)
+                self._requests.end(job, error)
         if self._bulk is not None and all(part.job.is_finished() for part in self._bulk.parts):
             self._bulk = None
 
-    def _compose(self, parts: list[_Part]) -> _Batch | None:
+    def _compose_bulk(self, *, wait: bool) -> _Batch | None:
+        return self._compose(self._requests.bulk(self._budget, self._most_texts, wait=wait))
+
+    def _compose(self, parts: list[Part]) -> _Batch | None:
         if not parts:
             return None
         # Long texts first: their attention tiles take longest. Equal lengths stand together.
@@ -385,13 +314,13 @@ class Scheduler:
         else:
             self._fail(batch.parts, error)
 
-    def _shrink(self, parts: list[_Part], tokens: int) -> None:
+    def _shrink(self, parts: list[Part], tokens: int) -> None:
         """Memory did not suffice: put the texts back and go on with half the budget."""
         self._runner.release_memory()
         if sum(len(part.items) for part in parts) == 1:
             part = parts[0]
             part.job.fail_for_memory(part.items[0][0])
-            self._notify()
+            self._requests.notify()
             return
         # A batch staged before memory ran out may be larger than the budget of now.
         self._budget = max(1, min(self._budget, tokens // 2))
@@ -413,20 +342,11 @@ class Scheduler:
             for number, part in enumerate(batch.parts):
                 rows = [row for row, (p, _) in enumerate(batch.order) if p == number]
                 part.job.add([part.items[batch.order[row][1]][0] for row in rows], vectors[rows])
-        self._notify()
+        self._requests.notify()
 
-    def _fail(self, parts: list[_Part], error: BaseException) -> None:
+    def _fail(self, parts: list[Part], error: BaseException) -> None:
         for part in parts:
-            self._end(part.job, error)
-
-    def _end(self, job: Job, error: BaseException) -> None:
-        job.error = error
-        job.abandon()
-        self._notify()
-
-    def _notify(self) -> None:
-        with self._turn:
-            self._turn.notify_all()
+            self._requests.end(part.job, error)
 
 
 def _problem(call: Callable[[], None]) -> Exception | None:
@@ -442,12 +362,3 @@ def _closed() -> BackendNotLoadedError:
     return BackendNotLoadedError(
         "The encoder was closed", why="its model is being unloaded", remedy="load the model again"
     )
-
-
-def _is_small(job: Job) -> bool:
-    return job.all_ready and job.ready_tokens <= _SMALL_TOKENS
-
-
-def _agree(parts: list[_Part], job: Job) -> bool:
-    """One batch is normalised as a whole."""
-    return not parts or parts[0].job.normalize == job.normalize

@@ -150,9 +150,8 @@ def test_a_query_waits_for_no_more_than_the_batch_that_runs() -> None:
             queries[0].start()
             arrived = threading.Event()
             while not arrived.wait(0.001):
-                with shared[0]._turn:
-                    if query in shared[0]._jobs:
-                        arrived.set()
+                if query in shared[0]._requests.waiting():
+                    arrived.set()
 
     runner = FakeRunner(on_wait=send_query)
     shared.append(scheduler(runner, budget=2000))
@@ -171,7 +170,7 @@ def test_queries_that_meet_are_packed_together_and_do_not_starve_a_bulk_job() ->
     def meet(number: int) -> None:
         if number == 0:
             futures.extend(crowd.submit(shared.run, job(10 + i)) for i in range(8))
-            while len(shared._jobs) < 9:
+            while len(shared._requests._jobs) < 9:
                 started.wait(0.001)
 
     runner.on_wait = meet
@@ -192,7 +191,7 @@ def test_two_bulk_jobs_take_turns() -> None:
             second.append(threading.Thread(target=shared.run, args=(bulk(3, 1999),)))
             second[0].start()
             pause = threading.Event()
-            while len(shared._jobs) < 2:
+            while len(shared._requests._jobs) < 2:
                 pause.wait(0.001)
 
     runner.on_wait = join_in
@@ -212,7 +211,7 @@ def test_a_cancelled_request_frees_its_place_and_the_next_one_is_served() -> Non
     after = job(5)
     shared.run(after)
     assert after.result("cpu").vectors[0, 0] == 5
-    assert not shared._jobs
+    assert not shared._requests._jobs
 
 
 def test_lack_of_memory_halves_the_budget_and_is_noted() -> None:
@@ -265,7 +264,7 @@ def arrive(shared: Scheduler, request: Job, pool: ThreadPoolExecutor) -> Any:
     """Send a request from a thread of its own; returns once it stands in the queue."""
     future = pool.submit(shared.run, request)
     pause = threading.Event()
-    while request not in shared._jobs and not future.done():
+    while request not in shared._requests._jobs and not future.done():
         pause.wait(0.001)
     return future
 
@@ -358,7 +357,7 @@ def test_closing_in_mid_batch_fails_what_waits_and_leaves_no_thread() -> None:
         with pytest.raises(BackendNotLoadedError):
             request.result("cpu")
     assert len(runner.batches) <= 2
-    assert not shared._jobs and shared._flight is None
+    assert not shared._requests._jobs and shared._flight is None
     assert threading.active_count() == before
     with pytest.raises(BackendNotLoadedError):
         shared.run(job(1))
@@ -437,7 +436,7 @@ def test_whatever_a_request_raises_when_asked_frees_its_place_alone(fault: Excep
             assert unwanted.error is fault
     assert other.result("cpu").vectors[:, 0].tolist() == [1999] * 3
     assert sum(batch[0] == 2000 for batch in runner.batches) <= 3
-    assert not shared._jobs
+    assert not shared._requests._jobs
 
 
 def test_a_batch_of_cancelled_requests_is_not_run() -> None:
