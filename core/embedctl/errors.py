@@ -29,6 +29,11 @@ class EmbedctlError(Exception):
         self.why = why
         self.remedy = remedy
 
+    @property
+    def sentence(self) -> str:
+        """What happened and why, for a place that shows the remedy apart or not at all."""
+        return f"{self.what}: {self.why}" if self.why else self.what
+
     def __str__(self) -> str:
         return " — ".join(part for part in (self.what, self.why, self.remedy) if part)
 

@@ -105,7 +105,7 @@ class _Sender:
         except BackendError as error:
             with self._lock:
                 self._evidence.requests += 1
-                self._evidence.errors.append(f"{error.what}: {error.why}" if error.why else error.what)
+                self._evidence.errors.append(error.sentence)
                 self._in_a_row += 1
                 if self._in_a_row >= _ERRORS_IN_A_ROW:
                     raise _GivenUp from error

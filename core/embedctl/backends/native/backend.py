@@ -11,17 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from embedctl.backends.base import EmbedRequest
 from embedctl.backends.native.content import content_hash
-from embedctl.backends.native.memory import Expected, expected_memory, nvidia_driver_present
+from embedctl.backends.native.needs import Needs
 from embedctl.backends.native.restarts import After, Restarts, start_timer
-from embedctl.backends.native.status import NAME, Known, fingerprint_of, is_local, pids_of, status_of
+from embedctl.backends.native.status import NAME, Known, Records, is_local, not_serving, pids_of
+from embedctl.backends.native.upkeep import MemoryNews
 from embedctl.errors import (
-    BackendError,
     BackendNotLoadedError,
     BackendUnavailableError,
     CanaryError,
@@ -44,12 +43,10 @@ from embedctl.records import (
 )
 from embedctl.worker.client import WorkerClient
 from embedctl.worker.process import WorkerExit
-from embedctl.worker.protocol import WorkerMemory, WorkerOptions, WorkerReady
+from embedctl.worker.protocol import WorkerMemory, WorkerReady
 
 if TYPE_CHECKING:
     from embedctl.settings import ModelSettings, NativeSettings
-
-_MEMORY_EVERY_S: Final = 1.0
 
 
 class NativeBackend:
@@ -86,10 +83,14 @@ class NativeBackend:
     ) -> None:
         self._settings = settings
         self._model = model
-        self._folder = folder
-        self._budgets_file = budgets_file
-        self._references = references
-        self._memory_floor = memory_floor
+        self._needs = Needs(
+            settings,
+            model,
+            folder=folder,
+            budgets_file=budgets_file,
+            references=references,
+            memory_floor=memory_floor,
+        )
         self._log_file = log_dir / "native-worker.log"
         self._on_change = on_change
         self._on_event = on_event
@@ -100,12 +101,10 @@ class NativeBackend:
         self._looking = threading.Lock()
         self._lock = threading.Lock()
         """Guards the fields below, for moments only."""
+        self._records = Records(model, settings)
+        self._memory_news = MemoryNews(self._keep_memory)
         self._known = Known()
-        self._told: tuple[Known, int | None, BackendStatus] | None = None
-        self._printed: tuple[WorkerReady | None, Fingerprint] | None = None
-        """The last status and fingerprint, each with what it was made of."""
         self._client: WorkerClient | None = None
-        self._memory_asked = 0.0
         self._closed = False
 
     @property
@@ -117,20 +116,14 @@ class NativeBackend:
     def status(self) -> BackendStatus:
         with self._lock:
             known, pid = self._known, self._pid()
-            told = self._told
-        if told is None or told[0] is not known or told[1] != pid:  # every request looks at the state
-            told = self._told = (known, pid, status_of(known, self._model, pids_of(pid, known.memory)))
-        return told[2]
+        return self._records.status(known, pid)
 
     def pids(self) -> frozenset[int]:
         with self._lock:
             return pids_of(self._pid(), self._known.memory)
 
     def fingerprint(self) -> Fingerprint:
-        known, printed = self._known, self._printed
-        if printed is None or printed[0] is not known.ready:
-            printed = self._printed = (known.ready, fingerprint_of(known, self._model, self._settings))
-        return printed[1]
+        return self._records.fingerprint(self._known)
 
     def refresh(self) -> BackendStatus:
         with self._lock:
@@ -149,24 +142,8 @@ class NativeBackend:
         return self.status()
 
     def preflight(self) -> Preflight:
-        folder = self._require_folder()
-        settings = self._settings
         ready = self._known.ready
-        device = ready.device if ready else settings.device
-        cuda = device.startswith("cuda") or (device == "auto" and nvidia_driver_present())
-        try:
-            expected = expected_memory(
-                folder,
-                cuda=cuda,
-                dtype=settings.dtype,
-                batch_size=settings.batch_size,
-                max_tokens=settings.max_tokens,
-            )
-        except FileNotFoundError as error:
-            raise _model_missing(str(error)) from error
-        except (OSError, ValueError) as error:
-            return Preflight(NAME, None, f"unknown: {error}", warnings=(str(error),))
-        return Preflight(NAME, expected.bytes, expected.source, warnings=_warnings(expected))
+        return self._needs.preflight(ready.device if ready else None)
 
     # Load and unload
 
@@ -185,7 +162,7 @@ class NativeBackend:
                 raise
             except EmbedctlError as error:
                 if restarting:  # else nothing would be tried until somebody asks again
-                    self._plan_restart(_sentence(error))
+                    self._plan_restart(error.sentence)
                 raise
 
     def unload(self) -> None:
@@ -213,10 +190,7 @@ class NativeBackend:
     # Embedding
 
     def embed(self, request: EmbedRequest) -> EmbedResult:
-        with self._lock:
-            client, known = self._client, self._known
-        if client is None or known.state is not BackendState.READY:
-            raise _not_serving(known, restarting=self._restarts.pending)
+        client = self._serving()
         started = time.perf_counter()
         answer = client.embed(
             request.texts,
@@ -226,7 +200,7 @@ class NativeBackend:
             cancel=request.cancel,
         )
         seconds = time.perf_counter() - started
-        self._ask_memory(client)
+        self._memory_news.ask(client)
         return EmbedResult(
             vectors=answer.vectors,
             backend=NAME,
@@ -246,12 +220,16 @@ class NativeBackend:
             Cancelled: `cancel` was set.
             BackendError: The worker could not do it.
         """
+        client = self._serving()
+        progress("measuring token budgets")
+        return client.tune(cancel)
+
+    def _serving(self) -> WorkerClient:
         with self._lock:
             client, known = self._client, self._known
         if client is None or known.state is not BackendState.READY:
-            raise _not_serving(known, restarting=self._restarts.pending)
-        progress("measuring token budgets")
-        return client.tune(cancel)
+            raise not_serving(known, restarting=self._restarts.pending)
+        return client
 
     # Within a change
 
@@ -271,16 +249,9 @@ class NativeBackend:
     def _start(self, progress: Progress, cancel: CancelToken) -> LoadReport:
         """Start a worker. The state afterwards is READY, or says why not."""
         started = time.perf_counter()
-        try:
-            folder = self._require_folder()
-        except ModelMissingError as error:
-            self._enter(BackendState.MODEL_MISSING, error.what, error.remedy)
-            raise
-        except BackendUnavailableError as error:
-            self._enter(BackendState.UNAVAILABLE, error.what, error.remedy)
-            raise
+        folder = self._require_folder()
         client = WorkerClient(
-            self._options(folder),
+            self._needs.options(folder),
             log_file=self._log_file,
             on_exit=lambda end: self._worker_ended(client, end),
         )
@@ -297,7 +268,7 @@ class NativeBackend:
             if isinstance(error, Cancelled):
                 self._enter(BackendState.UNLOADED)
             else:
-                self._enter(BackendState.FAILED, _sentence(error), error.remedy)
+                self._enter(BackendState.FAILED, error.sentence, error.remedy)
             raise
         return LoadReport(NAME, time.perf_counter() - started, ready.canary, ready.notes, ready.way)
 
@@ -364,7 +335,7 @@ class NativeBackend:
                 return
             except EmbedctlError as error:
                 if not cancel.cancelled:
-                    self._plan_restart(_sentence(error))
+                    self._plan_restart(error.sentence)
                 return
             self._restarts.succeeded()
         detail = {"attempt": self._restarts.made, "seconds": round(report.seconds, 3)}
@@ -376,54 +347,24 @@ class NativeBackend:
         """Say whether a load could work, without hiding why the last one failed."""
         if self._known.state is BackendState.READY:
             return
-        try:
+        with contextlib.suppress(ModelMissingError, BackendUnavailableError):
             self._require_folder()
-        except BackendUnavailableError as error:
-            self._enter(BackendState.UNAVAILABLE, error.what, error.remedy)
-        except ModelMissingError as error:
-            self._enter(BackendState.MODEL_MISSING, error.what, error.remedy)
-        else:
             if self._known.state is not BackendState.FAILED:
                 self._enter(BackendState.UNLOADED)
 
     def _require_folder(self) -> Path:
-        for package in ("torch", "sentence_transformers"):
-            if find_spec(package) is None:
-                raise BackendUnavailableError(
-                    f"The package {package} is not installed", remedy="install embedctl with its dependencies"
-                )
-        folder = self._folder()
-        if folder is None:
-            raise _model_missing(f"{self._model.repo} is not on disk, or not completely")
-        return folder
-
-    def _options(self, folder: Path) -> WorkerOptions:
-        settings = self._settings
-        return WorkerOptions(
-            folder=str(folder),
-            device=settings.device,
-            dtype=settings.dtype,
-            attention=settings.attention,
-            batch_size=settings.batch_size,
-            max_tokens=settings.max_tokens,
-            threads=settings.threads,
-            budgets_file=str(self._budgets_file) if self._budgets_file else None,
-            references=str(self._references) if self._references else None,
-            memory_floor=self._memory_floor,
-        )
+        """The model's folder; where there is none to load, the state says so too."""
+        try:
+            return self._needs.folder()
+        except ModelMissingError as error:
+            self._enter(BackendState.MODEL_MISSING, error.what, error.remedy)
+            raise
+        except BackendUnavailableError as error:
+            self._enter(BackendState.UNAVAILABLE, error.what, error.remedy)
+            raise
 
     def _pid(self) -> int | None:
         return self._client.pid if self._client is not None else None
-
-    def _ask_memory(self, client: WorkerClient) -> None:
-        """Have the worker report its memory, at most once a second, without waiting for it."""
-        now = time.monotonic()
-        with self._lock:
-            if now - self._memory_asked < _MEMORY_EVERY_S:
-                return
-            self._memory_asked = now
-        with contextlib.suppress(BackendError):
-            client.memory_later(self._keep_memory)
 
     def _keep_memory(self, memory: WorkerMemory) -> None:
         with self._lock:
@@ -446,29 +387,3 @@ class NativeBackend:
         if self._on_event is not None:
             kind = "error" if severity is Severity.ERROR else "load"
             self._on_event(Event(self._clock(), kind, title, NAME, severity, detail))
-
-
-def _warnings(expected: Expected) -> tuple[str, ...]:
-    if not expected.pickled:
-        return ()
-    return ("the weights are a pickle, not safetensors: loading takes longer and reads tensors only",)
-
-
-def _model_missing(why: str) -> ModelMissingError:
-    return ModelMissingError(
-        "The model is not there", why=why, remedy="fetch it with `embedctl models download`, or press d"
-    )
-
-
-def _not_serving(known: Known, *, restarting: bool) -> BackendError:
-    if restarting:
-        return WorkerCrashedError(
-            "The native worker is being restarted", why=known.detail, remedy="try again in a few seconds"
-        )
-    return BackendNotLoadedError(
-        "The native backend is not loaded", why=known.detail or f"it is {known.state}", remedy="load it first"
-    )
-
-
-def _sentence(error: EmbedctlError) -> str:
-    return f"{error.what}: {error.why}" if error.why else error.what

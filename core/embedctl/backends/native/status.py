@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedctl.errors import BackendError, BackendNotLoadedError, WorkerCrashedError
 from embedctl.records import BackendState, BackendStatus, Fingerprint
 from embedctl.worker.protocol import WorkerMemory, WorkerReady
 
@@ -33,6 +34,30 @@ class Known:
     memory: WorkerMemory | None = None
 
 
+class Records:
+    """The records of what is known: the same one while that is the same, for every request looks at them."""
+
+    def __init__(self, model: ModelSettings, settings: NativeSettings) -> None:
+        self._model = model
+        self._settings = settings
+        self._told: tuple[Known, int | None, BackendStatus] | None = None
+        self._printed: tuple[WorkerReady | None, Fingerprint] | None = None
+        """The last status and fingerprint, each with what it was made of."""
+
+    def status(self, known: Known, pid: int | None) -> BackendStatus:
+        told = self._told
+        if told is None or told[0] is not known or told[1] != pid:
+            told = (known, pid, _status_of(known, self._model, pids_of(pid, known.memory)))
+            self._told = told
+        return told[2]
+
+    def fingerprint(self, known: Known) -> Fingerprint:
+        printed = self._printed
+        if printed is None or printed[0] is not known.ready:
+            printed = self._printed = (known.ready, _fingerprint_of(known, self._model, self._settings))
+        return printed[1]
+
+
 def pids_of(worker: int | None, memory: WorkerMemory | None) -> frozenset[int]:
     """The worker and those of its children that it last reported."""
     if worker is None:
@@ -40,7 +65,7 @@ def pids_of(worker: int | None, memory: WorkerMemory | None) -> frozenset[int]:
     return frozenset({worker, *(memory.pids if memory else ())})
 
 
-def status_of(known: Known, model: ModelSettings, pids: frozenset[int]) -> BackendStatus:
+def _status_of(known: Known, model: ModelSettings, pids: frozenset[int]) -> BackendStatus:
     ready = known.ready
     claimed, source = _claim(known.memory)
     return BackendStatus(
@@ -64,7 +89,7 @@ def status_of(known: Known, model: ModelSettings, pids: frozenset[int]) -> Backe
     )
 
 
-def fingerprint_of(known: Known, model: ModelSettings, settings: NativeSettings) -> Fingerprint:
+def _fingerprint_of(known: Known, model: ModelSettings, settings: NativeSettings) -> Fingerprint:
     """Driver and machine are the engine's to add: the worker knows neither."""
     ready = known.ready
     return Fingerprint(
@@ -87,6 +112,17 @@ def fingerprint_of(known: Known, model: ModelSettings, settings: NativeSettings)
             "threads": settings.threads,
             **({"encoder": ready.encoder, **ready.versions} if ready else {}),
         },
+    )
+
+
+def not_serving(known: Known, *, restarting: bool) -> BackendError:
+    """The error for a request that comes while no worker serves."""
+    if restarting:
+        return WorkerCrashedError(
+            "The native worker is being restarted", why=known.detail, remedy="try again in a few seconds"
+        )
+    return BackendNotLoadedError(
+        "The native backend is not loaded", why=known.detail or f"it is {known.state}", remedy="load it first"
     )
 
 

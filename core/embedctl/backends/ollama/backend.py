@@ -7,7 +7,6 @@ configured model, and by itself (`close`, a failed load) only when it was this o
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from embedctl.backends.base import EmbedRequest
 from embedctl.backends.ollama.host import find_host, is_local, port_of
+from embedctl.backends.ollama.keep_alive import parse_keep_alive
 from embedctl.backends.ollama.runner import ProcessTable, RunnerFinder
-from embedctl.backends.ollama.status import Standing, status_of, why_lost
+from embedctl.backends.ollama.status import Standing, fingerprint_of, load_notes, status_of, why_lost
 from embedctl.backends.ollama.view import View, preflight_of
 from embedctl.errors import (
     BackendError,
@@ -26,7 +26,6 @@ from embedctl.errors import (
     Cancelled,
     EmbedctlError,
     ModelMissingError,
-    SettingsError,
 )
 from embedctl.progress import CancelToken, Progress
 from embedctl.records import (
@@ -49,7 +48,6 @@ BATCH_SIZE = 32
 """Texts per request unless told otherwise. Ollama embeds a list one by one: more would only wait longer."""
 UNLOAD_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
-_DURATION = re.compile(r"^-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$")
 
 
 class OllamaBackend:
@@ -84,7 +82,7 @@ class OllamaBackend:
         self._settings = settings
         self._tag = model.ollama_tag
         self._url = find_host(settings.host)
-        self._keep_alive = _keep_alive(settings.keep_alive)
+        self._keep_alive = parse_keep_alive(settings.keep_alive)
         self._options = {"num_ctx": settings.num_ctx, "num_batch": settings.num_batch}
         self._on_change = on_change
         self._on_event = on_event
@@ -129,23 +127,7 @@ class OllamaBackend:
     def fingerprint(self) -> Fingerprint:
         with self._lock:
             view, status = self._view, self._status
-        return Fingerprint(
-            backend=self.name,
-            backend_version=view.version,
-            model=self._tag,
-            revision=view.digest,
-            dtype=status.dtype,
-            pooling=view.details.pooling if view.details else None,
-            normalized=True,
-            max_tokens=status.max_tokens,
-            dimension=status.dimension,
-            device=status.device,
-            attention=None,
-            torch=None,
-            driver=None,
-            machine=None,
-            options=dict(self._options),
-        )
+        return fingerprint_of(self._tag, view, status, self._options)
 
     def refresh(self) -> BackendStatus:
         with self._lock:
@@ -159,8 +141,7 @@ class OllamaBackend:
             if resting and was_loaded:
                 lost = why_lost(before, view, on_demand=self._keep_alive == 0)
             if lost:
-                self._now.loaded = self._now.ours = False
-                self._now.ready_since = None
+                self._now.gone()
                 self._now.dimension = self._expected_dimension
             elif resting and not self._now.loaded and view.running is not None and self._now.failure is None:
                 self._now.loaded, self._now.ready_since = True, self._clock()
@@ -191,7 +172,7 @@ class OllamaBackend:
                 raise view.error
             with self._lock:
                 self._now.ours = self._now.ours or view.running is None
-            notes = self._load_notes(view)
+            notes = load_notes(view, self._settings, on_demand=self._keep_alive == 0)
             api = self._the_api()
             connection = api.connect()
             cancel.on_cancel(connection.abort)
@@ -360,8 +341,7 @@ class OllamaBackend:
             self._the_api().unload(seconds, self._runner_lives, self._pause)
         finally:
             with self._lock:
-                self._now.loaded = self._now.ours = False
-                self._now.ready_since = None
+                self._now.gone()
             if self._finder is not None:
                 self._finder.forget()
 
@@ -377,18 +357,6 @@ class OllamaBackend:
             self._now.loaded = self._now.ours = False
             self._view = replace(self._view, running=None, details=None, digest=None, error=error)
         self._publish()
-
-    def _load_notes(self, view: View) -> tuple[str, ...]:
-        notes = []
-        shorter = view.shorter_context(self._settings)
-        if shorter is not None:
-            notes.append(
-                f"another program had it loaded with a context of {shorter} tokens; "
-                "it was loaded again with more"
-            )
-        if self._keep_alive == 0:
-            notes.append("keep_alive is 0: Ollama unloads after every request and loads for the next")
-        return tuple(notes)
 
     @contextlib.contextmanager
     def _acting(self, phase: BackendState) -> Iterator[None]:
@@ -411,21 +379,3 @@ class OllamaBackend:
             self._on_event(
                 Event(self._clock(), kind, title, self.name, severity, {"detail": detail, "model": self._tag})
             )
-
-
-def _keep_alive(value: str) -> str | float:
-    """Ollama takes a Go duration as a string, and seconds as a number only.
-
-    Raises:
-        SettingsError: It is neither.
-    """
-    try:
-        return float(value)
-    except ValueError:
-        if _DURATION.match(value):
-            return value
-    raise SettingsError(
-        f"ollama.keep_alive = {value!r} is not allowed",
-        why="Ollama takes a duration with a unit, or seconds",
-        remedy="write it as 30m, 1h30m, 300 (seconds), 0 (unload at once) or -1 (for ever)",
-    )

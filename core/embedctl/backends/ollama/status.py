@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedctl.backends.ollama.runner import Sighting
 from embedctl.backends.ollama.view import View
 from embedctl.errors import EmbedctlError, ModelMissingError
-from embedctl.records import BackendState, BackendStatus
+from embedctl.records import BackendState, BackendStatus, Fingerprint
 from embedctl.settings import OllamaSettings
 
 CLAIM_SOURCE = "Ollama /api/ps size_vram (leaves out the CUDA context)"
@@ -28,6 +29,11 @@ class Standing:
     ready_since: float | None = None
     dimension: int | None = None
     """What the vectors must have; None: what the model's metadata say."""
+
+    def gone(self) -> None:
+        """The model is not loaded any more, whoever unloaded it."""
+        self.loaded = self.ours = False
+        self.ready_since = None
 
 
 def status_of(
@@ -63,6 +69,40 @@ def status_of(
     )
 
 
+def fingerprint_of(tag: str, view: View, status: BackendStatus, options: Mapping[str, int]) -> Fingerprint:
+    """Driver and machine are the engine's to add; attention and torch are nothing that Ollama tells."""
+    return Fingerprint(
+        backend=status.name,
+        backend_version=view.version,
+        model=tag,
+        revision=view.digest,
+        dtype=status.dtype,
+        pooling=view.details.pooling if view.details else None,
+        normalized=True,
+        max_tokens=status.max_tokens,
+        dimension=status.dimension,
+        device=status.device,
+        attention=None,
+        torch=None,
+        driver=None,
+        machine=None,
+        options=dict(options),
+    )
+
+
+def load_notes(view: View, settings: OllamaSettings, *, on_demand: bool) -> tuple[str, ...]:
+    """What a load's report says besides; `view` is the server before it. `on_demand`: keep_alive is 0."""
+    notes = []
+    shorter = view.shorter_context(settings)
+    if shorter is not None:
+        notes.append(
+            f"another program had it loaded with a context of {shorter} tokens; it was loaded again with more"
+        )
+    if on_demand:
+        notes.append("keep_alive is 0: Ollama unloads after every request and loads for the next")
+    return tuple(notes)
+
+
 def _state(tag: str, url: str, view: View, now: Standing) -> tuple[BackendState, str, str]:
     """State, detail and remedy."""
     if now.phase is not None:
@@ -71,11 +111,11 @@ def _state(tag: str, url: str, view: View, now: Standing) -> tuple[BackendState,
     if view.error is not None:
         missing = isinstance(view.error, ModelMissingError)
         state = BackendState.MODEL_MISSING if missing else BackendState.UNAVAILABLE
-        return state, _sentence(view.error), view.error.remedy
+        return state, view.error.sentence, view.error.remedy
     if not view.looked:
         return BackendState.UNKNOWN, "not looked at yet", ""
     if now.failure is not None:
-        return BackendState.FAILED, _sentence(now.failure), now.failure.remedy
+        return BackendState.FAILED, now.failure.sentence, now.failure.remedy
     if now.loaded:
         served = f"served by Ollama {view.version}" if view.version else "served by Ollama"
         return BackendState.READY, f"{served} at {url}", ""
@@ -97,10 +137,6 @@ def _notes(
         if shorter is not None:
             notes.append(f"loaded with a context of {shorter} tokens; our first request reloads it with more")
     return tuple(notes)
-
-
-def _sentence(error: EmbedctlError) -> str:
-    return f"{error.what}: {error.why}" if error.why else error.what
 
 
 def why_lost(before: View, view: View, *, on_demand: bool) -> str:
