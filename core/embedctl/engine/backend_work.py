@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from embedctl.engine.agreement import require_agreement
 from embedctl.engine.deadline import Deadline
@@ -18,6 +18,9 @@ from embedctl.records import BackendName, Machine, Run, Severity, SwitchReport, 
 
 if TYPE_CHECKING:  # costs start-up time, and few processes measure
     from embedctl.engine.measuring import Wish
+
+BACKEND_JOBS: Final = "backends"
+"""The group of these jobs."""
 
 
 class BackendWork:

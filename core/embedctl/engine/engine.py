@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedctl.engine.answering import Answering, Wanted
-from embedctl.engine.backend_work import BackendWork
+from embedctl.engine.backend_work import BACKEND_JOBS, BackendWork
 from embedctl.engine.jobs import Job, JobRunner
 from embedctl.engine.journal import this_process
 from embedctl.engine.lifecycle import Lifecycle
+from embedctl.engine.measurements import MeasuringCalls
 from embedctl.engine.memory import LatestSample, Room, room
 from embedctl.engine.model_work import ModelWork
 from embedctl.engine.parts import Parts
@@ -32,25 +32,17 @@ from embedctl.progress import CancelToken
 from embedctl.records import (
     BackendName,
     BackendStatus,
-    ClaimsReport,
     EmbedResult,
-    Event,
     Finding,
     Fingerprint,
     Health,
     ModelStatus,
-    Run,
-    RunComparison,
-    RunSummary,
     Sample,
     Status,
-    Study,
-    StudySummary,
     SwitchPlan,
     Trial,
     TrialReport,
 )
-from embedctl.series import History
 from embedctl.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,15 +50,13 @@ if TYPE_CHECKING:
 
 _ACTIVE = "active_backend"
 """Key of the active choice in the store."""
-_BACKENDS, _MODEL, _PULL = "backends", "model", "pull"
-"""Groups of jobs that exclude each other."""
-_MEASURING = ("benchmark", "check", "coexist", "quality", "tune")
-"""Kinds of jobs that keep a backend busy past the traffic's eyes: a probe beside them would wait in vain."""
+_MODEL, _PULL = "model", "pull"
+"""Groups of jobs that exclude each other, beside those on the backends."""
 _FRESH_SAMPLE_S = 3.0
 """How long a load that follows the start, or another load, at once waits for figures of the machine."""
 
 
-class Engine:
+class Engine(MeasuringCalls):
     """Fulfils `EngineFacade` in this process. Thread-safe."""
 
     def __init__(
@@ -88,20 +78,17 @@ class Engine:
             sampling: Start the sampler and the watch; without them nothing runs until it is asked for.
             recording: Store what is sampled; a mere look at the machine leaves no trace in the history.
         """
-        self._settings = settings
         self._paths = paths
-        self._parts = parts
-        self._demo = demo
         self._clock = clock
         self._closing = threading.Lock()
         self._reading = threading.Lock()
         self._closed = False
         self._machine = parts.probe.machine()
         self._latest = LatestSample()
-        self._jobs = JobRunner(lambda update: parts.bus.publish(JobChanged(update)), clock)
+        jobs = JobRunner(lambda update: parts.bus.publish(JobChanged(update)), clock)
         remembered = parts.store.get_state(_ACTIVE)
         self._traffic = Traffic(starting_backend or remembered or settings.engine.backend)
-        self._lifecycle = Lifecycle(
+        lifecycle = Lifecycle(
             parts.backends,
             self._traffic,
             self._room,
@@ -110,7 +97,7 @@ class Engine:
             settle_timeout=settings.engine.settle_timeout_s,
         )
         self._switcher = Switcher(
-            self._lifecycle,
+            lifecycle,
             self._traffic,
             self._latest,
             self._room,
@@ -118,28 +105,29 @@ class Engine:
             activate=self._activate,
         )
         self._trials = Trials(parts.journal, clock=clock)
-        self._work = BackendWork(
-            parts, self._lifecycle, self._traffic, self._switcher, self._trials, self._latest, self._machine
+        work = BackendWork(
+            parts, lifecycle, self._traffic, self._switcher, self._trials, self._latest, self._machine
         )
-        self._model_work = ModelWork(parts, self._lifecycle, settings, clock)
-        self._answering = Answering(self._lifecycle, self._traffic, self._trials, parts.backends)
+        self._model_work = ModelWork(parts, lifecycle, settings, clock)
+        self._answering = Answering(lifecycle, self._traffic, self._trials, parts.backends)
         self._watch = BackendWatch(
             parts.backends.values(),
             self._traffic,
             probe_every=settings.engine.probe_every_s,
-            ours=self._lifecycle.ours,
+            ours=lifecycle.ours,
             quiet=self._measuring,
             after_look=lambda: self._vitals.tell(),
         )
         self._vitals = Vitals(
             parts.backends, self._traffic, self._watch, self._latest, self._machine, settings, parts.journal,
-            ours=self._lifecycle.ours, quiet=self._measuring, clock=clock,
+            ours=lifecycle.ours, quiet=self._measuring, clock=clock,
         )  # fmt: skip
-        self._studies = Studies(
-            parts, self._lifecycle, settings,
+        studies = Studies(
+            parts, lifecycle, settings,
             active=lambda: self._traffic.active, fingerprint=self.fingerprint,
             machine=self._machine, latest=self._latest, clock=clock,
         )  # fmt: skip
+        super().__init__(parts, settings, jobs, lifecycle, work, studies, simulated=demo)  # made of the above
         self._recording = sampling and recording
         self._recorder = Recorder(parts, self._latest)
         self._sampler: Sampler | None = None
@@ -174,7 +162,7 @@ class Engine:
             processes=self._latest.processes,
             jobs=self._jobs.running(),
             store_path=str(self._parts.store.path),
-            demo=self._demo,
+            demo=self._simulated,
             recording=self._recorder.recording,
             recorder=self._other_recorder(),
         )
@@ -222,7 +210,7 @@ class Engine:
     def load(self, backend: BackendName) -> Job:
         self._lifecycle.backend(backend)
         return self._jobs.start(
-            _BACKENDS,
+            BACKEND_JOBS,
             "load",
             f"Load {backend}",
             lambda job: self._lifecycle.load(backend, job, job.cancel_token),
@@ -231,7 +219,7 @@ class Engine:
     def unload(self, backend: BackendName) -> Job:
         self._lifecycle.backend(backend)
         return self._jobs.start(
-            _BACKENDS, "unload", f"Unload {backend}", lambda _: self._work.unload(backend)
+            BACKEND_JOBS, "unload", f"Unload {backend}", lambda _: self._work.unload(backend)
         )
 
     def plan_switch(self, target: BackendName, *, keep_both: bool | None = None) -> SwitchPlan:
@@ -241,7 +229,10 @@ class Engine:
     def switch(self, target: BackendName, *, keep_both: bool | None = None) -> Job:
         self._lifecycle.backend(target)
         return self._jobs.start(
-            _BACKENDS, "switch", f"Switch to {target}", lambda job: self._work.switch(job, target, keep_both)
+            BACKEND_JOBS,
+            "switch",
+            f"Switch to {target}",
+            lambda job: self._work.switch(job, target, keep_both),
         )
 
     # The façade: a migration on trial ---
@@ -250,7 +241,7 @@ class Engine:
         self._lifecycle.backend(trial.candidate)
         check_trial(trial, self._traffic.active)
         return self._jobs.start(
-            _BACKENDS, "trial", f"Try {trial.candidate}", lambda job: self._work.start_trial(job, trial)
+            BACKEND_JOBS, "trial", f"Try {trial.candidate}", lambda job: self._work.start_trial(job, trial)
         )
 
     def trial(self) -> TrialReport | None:
@@ -265,7 +256,7 @@ class Engine:
         return self._vitals.health()
 
     def tune(self) -> Job:
-        return self._jobs.start(_BACKENDS, "tune", "Tune the native backend", self._work.tune)
+        return self._jobs.start(BACKEND_JOBS, "tune", "Tune the native backend", self._work.tune)
 
     # The façade: models ---
 
@@ -295,164 +286,6 @@ class Engine:
         return self._jobs.start(
             _MODEL, "remove", f"Remove {self._settings.model.repo}", self._model_work.remove
         )
-
-    # The façade: benchmarks ---
-
-    def benchmark(
-        self, *, backends: Sequence[BackendName] | None = None, preset: str = "quick", title: str = ""
-    ) -> Job:
-        from embedctl.engine.measuring import Wish
-        from embedctl.lab.presets import preset_of
-
-        names = tuple(dict.fromkeys(backends or self._parts.backends))
-        for name in names:
-            self._lifecycle.backend(name)
-        preset_of(preset)  # refused now, not after minutes of loading
-        return self._jobs.start(
-            _BACKENDS,
-            "benchmark",
-            f"Benchmark {preset}",
-            lambda job: self._work.benchmark(job, names, Wish(preset, title)),
-        )
-
-    def resume_benchmark(self, run_id: int) -> Job:
-        from embedctl.engine.measuring import Wish, require_resumable
-
-        run = self.run(run_id)
-        require_resumable(run)
-        return self._jobs.start(
-            _BACKENDS,
-            "benchmark",
-            f"Benchmark {run.preset}",
-            lambda job: self._work.benchmark(job, run.backends, Wish(run.preset, run.title, run)),
-        )
-
-    def add_run(self, run: Run) -> Run:
-        return self._parts.store.add_run(run)
-
-    def runs(self, limit: int = 100) -> tuple[RunSummary, ...]:
-        return self._parts.store.runs(limit)
-
-    def run(self, run_id: int) -> Run:
-        found = self._parts.store.run(run_id)
-        if found is None:
-            raise UsageError(
-                f"There is no run {run_id}", remedy="`embedctl bench list` shows those there are"
-            )
-        return found
-
-    def compare_runs(self, a: int, b: int) -> RunComparison:
-        from embedctl.lab.compare import compare
-
-        return compare(self.run(a), self.run(b))
-
-    # The façade: studies ---
-
-    def check(
-        self,
-        *,
-        backends: Sequence[BackendName] | None = None,
-        texts: Sequence[str] | None = None,
-        texts_name: str = "own texts",
-    ) -> Job:
-        names = tuple(dict.fromkeys(backends or self._parts.backends))
-        for name in names:
-            self._lifecycle.backend(name)
-        if texts is not None and not texts:
-            raise UsageError("There is no text to check with", remedy="give a file with one text per line")
-        return self._jobs.start(
-            _BACKENDS,
-            "check",
-            f"Check {' and '.join(names)}",
-            lambda job: self._studies.check(job, names, texts, texts_name),
-        )
-
-    def quality(
-        self,
-        *,
-        backends: Sequence[BackendName] | None = None,
-        vary: str = "",
-        sets: Sequence[str] = ("xquad",),
-        split: str = "test",
-        queries: int | None = None,
-        documents: int | None = None,
-        threshold: float = 0.01,
-    ) -> Job:
-        from embedctl.engine.quality_study import quality_question
-
-        question = quality_question(
-            self._parts.backends, self._settings.native, backends=backends, vary=vary, sets=sets, split=split,
-            queries=queries, documents=documents, threshold=threshold,
-        )  # fmt: skip
-        return self._jobs.start(
-            _BACKENDS,
-            "quality",
-            "Measure retrieval quality",
-            lambda job: self._studies.quality(job, question),
-        )
-
-    def coexist(
-        self,
-        *,
-        backends: Sequence[BackendName] | None = None,
-        model: str | None = None,
-        rounds: int = 6,
-        block_seconds: float = 10.0,
-        least_kept: float = 0.8,
-        most_slower: float = 2.0,
-    ) -> Job:
-        from embedctl.engine.coexist_study import coexist_question
-
-        question = coexist_question(
-            self._parts.backends, backends=backends, model=model, rounds=rounds, block_seconds=block_seconds,
-            least_kept=least_kept, most_slower=most_slower,
-        )  # fmt: skip
-        return self._jobs.start(
-            _BACKENDS,
-            "coexist",
-            "Embed beside a language model",
-            lambda job: self._studies.coexist(job, question),
-        )
-
-    def claims(self) -> ClaimsReport:
-        return self._studies.claims(simulated=self._demo)
-
-    def check_changes(self) -> tuple[str, ...] | None:
-        return self._studies.check_changes()
-
-    def studies(self, kind: str | None = None, limit: int = 100) -> tuple[StudySummary, ...]:
-        return self._parts.store.studies(kind, limit)
-
-    def study(self, study_id: int) -> Study:
-        return self._studies.get(study_id)
-
-    # The façade: history ---
-
-    def history(
-        self, since: float, until: float, *, metrics: Sequence[str] | None = None, points: int = 600
-    ) -> History:
-        return self._parts.store.history(since, until, metrics, points)
-
-    def recorded_span(self) -> tuple[float, float] | None:
-        return self._parts.store.recorded_span()
-
-    def events(
-        self,
-        since: float | None = None,
-        until: float | None = None,
-        *,
-        kinds: Sequence[str] | None = None,
-        limit: int = 200,
-    ) -> tuple[Event, ...]:
-        return self._parts.store.events(since, until, kinds, limit)
-
-    def annotate(self, at: float, text: str) -> Event:
-        return self._parts.journal.annotate(at, text)
-
-    def export_csv(
-        self, target: Path, since: float, until: float, *, metrics: Sequence[str] | None = None
-    ) -> int:
-        return self._parts.store.export_csv(target, since, until, metrics)
 
     # The façade: the machine ---
 
@@ -485,9 +318,6 @@ class Engine:
             ends.callback(self._trials.end, "the end of embedctl")
 
     # Inside ---
-
-    def _measuring(self) -> bool:
-        return any(job.kind in _MEASURING for job in self._jobs.running())
 
     def _other_recorder(self) -> int | None:
         try:

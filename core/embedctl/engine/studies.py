@@ -15,7 +15,7 @@ from embedctl.engine.jobs import Job
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample
 from embedctl.engine.parts import Parts
-from embedctl.errors import BackendError, BackendOutOfMemoryError, CanaryError, UsageError
+from embedctl.errors import BackendError, BackendOutOfMemoryError, CanaryError
 from embedctl.records import (
     BackendName,
     ClaimsReport,
@@ -86,17 +86,6 @@ class Studies:
         self._active = active
         self._fingerprint = fingerprint
         self._clock = clock
-
-    def get(self, study_id: int) -> Study:
-        """One stored study.
-
-        Raises:
-            UsageError: There is no such study.
-        """
-        found = self._parts.store.study(study_id)
-        if found is None:
-            raise UsageError(f"There is no study {study_id}", why="it was never made, or not on this machine")
-        return found
 
     def check_changes(self) -> tuple[str, ...] | None:
         """What has changed since the last check that came to an answer; None without one."""
