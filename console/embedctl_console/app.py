@@ -16,10 +16,12 @@ from textual.signal import Signal
 from textual.widgets import Static
 
 from embedctl.errors import EmbedctlError
-from embedctl.records import JobState, JobUpdate
 from embedctl_console.actions import EVERYWHERE, SCREENS, bindings_of, is_available
 from embedctl_console.bridge import FLUSH_EVERY, Bridge
+from embedctl_console.jobs import Jobs
+from embedctl_console.modes import screen_maker
 from embedctl_console.palette import ActionsProvider
+from embedctl_console.questions import Questions, deciding
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.themes import DEFAULT_THEME, THEMES, next_theme
 
@@ -28,17 +30,14 @@ if TYPE_CHECKING:
     from textual.geometry import Size
     from textual.screen import Screen
 
-    from embedctl.engine import EngineFacade, JobHandle
+    from embedctl.engine import EngineFacade
     from embedctl.events import ConnectionChanged, Message
+    from embedctl.records import JobUpdate
     from embedctl_console.actions import Keymap
     from embedctl_console.state import ConsoleState, Topic
 
 _MODEL_JOBS = ("download", "verify", "remove")
-_HEALTH_EVERY: Final = 2.0
-"""Seconds between two looks at how the backends do."""
 _HEALTH_EVENTS: Final = frozenset({"health", "trial", "switch"})
-_DECIDING: Final = ("version", "revision", "dtype", "attention", "max_tokens")
-"""Fields of a backend's status that a check's answer depends on."""
 
 
 class ConsoleApp(App[None]):
@@ -79,6 +78,8 @@ class ConsoleApp(App[None]):
         """None until the engine is open; screens are shown only then."""
         self.news: Signal[Topic] = Signal(self, "news")
         """Published when the state has changed; see `follow`."""
+        self.jobs = Jobs(self)
+        self.questions = Questions(self)
         self._open_engine = open_engine
         self._engine: EngineFacade | None = None
         self._opening_ended = asyncio.Event()
@@ -86,8 +87,6 @@ class ConsoleApp(App[None]):
         self.leaving = False
         """The engine is being closed, or was."""
         self._exit_code = 0
-        self._health_asked_at = float("-inf")
-        self._asking_health = False
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DEFAULT_THEME
@@ -108,7 +107,7 @@ class ConsoleApp(App[None]):
 
     def on_mount(self) -> None:
         for name, _ in SCREENS:
-            self.add_mode(name, _screen_maker(name, self))
+            self.add_mode(name, screen_maker(name, self.clock))
         if not self.is_headless:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave_on_signal)
             signal.signal(signal.SIGHUP, self._terminal_gone)
@@ -136,10 +135,10 @@ class ConsoleApp(App[None]):
         self._bridge.open(self.engine.subscribe)
         await self.switch_mode(SCREENS[0][0])
         self._guard_size(self.size)
-        self.run_worker(self._load_past(), group="past")
-        self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
-        self._look_at_health()
-        self._look_at_standing()
+        self.questions.ask_past()
+        self.questions.ask_model(online=False)
+        self.questions.ask_health()
+        self.questions.ask_standing()
 
     def _open_on_thread(self) -> ConsoleState:
         self._engine = self._open_engine()
@@ -178,78 +177,6 @@ class ConsoleApp(App[None]):
                 timeout=10, markup=False,
             )  # fmt: skip
 
-    async def _load_past(self) -> None:
-        """Give the live charts and the list of events what was recorded before."""
-        from embedctl_console.recent import SPAN
-        from embedctl_console.state import Topic
-
-        engine, now = self.engine, self.clock()
-        try:
-            history = await run_in_thread(engine.history, now - SPAN, now)
-            events = await run_in_thread(engine.events, limit=50)
-        except EmbedctlError as error:
-            self.report(error)
-            return
-        if self.state is not None:
-            self.state.recent.preload(history)
-            self.state.take_stored_events(events)
-            self.news.publish(Topic.SAMPLE | Topic.EVENTS)
-
-    async def look_at_model(self, *, online: bool) -> None:
-        """Ask the engine for the model's files; news when it has answered."""
-        from embedctl_console.state import Topic
-
-        state = self.state
-        if state is None:
-            return
-        try:
-            state.model, state.model_note = await run_in_thread(self.engine.model, online=online), ""
-        except EmbedctlError as error:
-            state.model_note = str(error)
-        self.news.publish(Topic.MODEL)
-        self.refresh_bindings()
-
-    # How the backends do, and whether it is safe to switch
-
-    def _look_at_health(self) -> None:
-        """At most one look at a time: an engine that hangs must not gather threads."""
-        if not self._asking_health:
-            self._asking_health = True
-            self._health_asked_at = self.clock()
-            self.run_worker(self._ask_health(), group="health")
-
-    async def _ask_health(self) -> None:
-        from embedctl_console.state import Topic
-
-        engine, state = self.engine, self.state
-        assert state is not None
-        try:
-            state.health, state.trial = await run_in_thread(lambda: (engine.health(), engine.trial()))
-        except EmbedctlError:  # a lost connection, which is told; what was known says nothing any more
-            state.health = state.trial = None
-        finally:
-            self._asking_health = False
-        self.news.publish(Topic.HEALTH)
-
-    def _look_at_standing(self) -> None:
-        self.run_worker(self._ask_standing(), group="standing", exclusive=True)
-
-    async def _ask_standing(self) -> None:
-        from embedctl_console.state import Standing, Topic
-
-        engine, state = self.engine, self.state
-        assert state is not None
-
-        def ask() -> Standing:
-            found = engine.studies("check", 1)
-            return Standing(found[0], engine.check_changes() or ()) if found else Standing(None)
-
-        try:
-            state.standing = await run_in_thread(ask)
-        except EmbedctlError:  # an unreadable store is told where its studies are listed
-            state.standing = None
-        self.news.publish(Topic.VERDICT | Topic.BACKENDS)
-
     # News
 
     def _take_news(self, messages: tuple[Message, ...]) -> None:
@@ -259,7 +186,7 @@ class ConsoleApp(App[None]):
         if self.state is None or self.leaving or not self.screen_stack:  # too late to show
             return
         ended, before = dict(self.state.ended), self.state.connection
-        deciding = _deciding(self.state)
+        decided_by = deciding(self.state)
         changed = self.state.apply_all(messages)
         for kind, job in self.state.ended.items():
             if ended.get(kind) is not job:
@@ -270,11 +197,10 @@ class ConsoleApp(App[None]):
         if changed & (Topic.BACKENDS | Topic.JOBS):
             self.refresh_bindings()
         dated = any(isinstance(m, EventRecorded) and m.event.kind in _HEALTH_EVENTS for m in messages)
-        due = self.clock() - self._health_asked_at >= _HEALTH_EVERY
-        if dated or (due and Topic.SAMPLE in changed):
-            self._look_at_health()
-        if _deciding(self.state) != deciding:
-            self._look_at_standing()
+        if dated or (self.questions.health_due and Topic.SAMPLE in changed):
+            self.questions.ask_health()
+        if deciding(self.state) != decided_by:
+            self.questions.ask_standing()
 
     def _connection_changed(self, before: ConnectionChanged | None) -> None:
         now = self.state.connection if self.state is not None else None
@@ -286,9 +212,9 @@ class ConsoleApp(App[None]):
             )
         elif before is not None and not before.connected:
             self.notify("connected again", title=now.where, markup=False)
-            self.run_worker(self._load_past(), group="past", exclusive=True)
-            self._look_at_health()
-            self._look_at_standing()
+            self.questions.ask_past()
+            self.questions.ask_health()
+            self.questions.ask_standing()
 
     def _screen_changed(self, _: Screen[object]) -> None:
         from embedctl_console.state import Topic
@@ -297,55 +223,16 @@ class ConsoleApp(App[None]):
 
     def _job_ended(self, job: JobUpdate) -> None:
         if job.kind in _MODEL_JOBS:
-            self.run_worker(self.look_at_model(online=False), group="model", exclusive=True)
+            self.questions.ask_model(online=False)
         if job.kind == "check":
-            self._look_at_standing()
-        if job.kind in getattr(self.screen, "TELLS", ()):
-            return
-        if job.state is JobState.FAILED and job.failure is not None:
-            failure = job.failure
-            self.report(EmbedctlError(failure.what, why=failure.why, remedy=failure.remedy))
-        elif job.state is JobState.CANCELLED:
-            self.notify("cancelled", title=job.title, severity="warning", markup=False)
-        else:
-            self.notify("done", title=job.title, markup=False)
+            self.questions.ask_standing()
+        if job.kind not in getattr(self.screen, "TELLS", ()):
+            self.jobs.tell_end(job)
 
     def report(self, error: EmbedctlError) -> None:
         """Show an error beside what is on the screen."""
         message = "\n".join(line for line in (error.why, error.remedy) if line) or "No more is known."
         self.notify(message, title=error.what, severity="error", timeout=10, markup=False)
-
-    # Jobs
-
-    async def started(self, start: Callable[[], JobHandle]) -> JobHandle | None:
-        """Start a job on a thread: a service that the console is attached to may be slow to answer.
-
-        Not to be awaited by an action, which would keep the keys waiting. An error is reported, and None
-        returned.
-        """
-        try:
-            return await run_in_thread(start)
-        except EmbedctlError as error:
-            self.report(error)
-            return None
-
-    def start_job(self, start: Callable[[], JobHandle], *, then_show: str = "") -> None:
-        """Start a job, then show the screen of that name. Returns at once; an error is reported."""
-        self.run_worker(self._start_job(start, then_show), group="start")
-
-    async def _start_job(self, start: Callable[[], JobHandle], then_show: str) -> None:
-        if await self.started(start) is not None and then_show:
-            await self.action_show(then_show)
-
-    def cancel_job(self, job: JobUpdate) -> None:
-        """Ask a job to stop. Beside the event loop: a cancelled job may have a process to end."""
-        self.run_worker(self._cancel(job.job_id), group="cancel")
-
-    async def _cancel(self, job_id: int) -> None:
-        try:
-            await run_in_thread(self.engine.cancel_job, job_id)
-        except EmbedctlError as error:
-            self.report(error)
 
     # Actions
 
@@ -367,13 +254,13 @@ class ConsoleApp(App[None]):
 
     def action_load(self) -> None:
         backend = self._focused_backend() or "native"
-        self.start_job(lambda: self.engine.load(backend))
+        self.jobs.start(lambda: self.engine.load(backend))
 
     def action_unload(self) -> None:
         assert self.state is not None
         backend = self._focused_backend() or self.state.status.active
         if self.state.ready(backend):
-            self.start_job(lambda: self.engine.unload(backend))
+            self.jobs.start(lambda: self.engine.unload(backend))
         else:
             self.notify(f"{backend} is not loaded; tab goes to the other card", severity="warning")
 
@@ -386,17 +273,17 @@ class ConsoleApp(App[None]):
         self.push_screen(SwitchDialog(target, running))
 
     def action_benchmark(self) -> None:
-        self.start_job(self.engine.benchmark, then_show="benchmarks")
+        self.jobs.start(self.engine.benchmark, then_show="benchmarks")
 
     def action_check(self) -> None:
-        self.start_job(self.engine.check, then_show="check")
+        self.jobs.start(self.engine.check, then_show="check")
 
     def action_cancel(self) -> None:
         assert self.state is not None
         about = getattr(self.screen, "JOBS", ())
         job = self.state.running(*about) or self.state.running()
         if job is not None:
-            self.cancel_job(job)
+            self.jobs.cancel(job)
 
     def action_theme(self) -> None:
         self.theme = next_theme(self.theme)
@@ -470,51 +357,3 @@ class ConsoleApp(App[None]):
 
         if too_small(size) and not isinstance(self.screen, TooSmallScreen):
             self.push_screen(TooSmallScreen())
-
-
-def _deciding(state: ConsoleState) -> tuple[object, ...]:
-    """What of the backends' states a check's answer depends on."""
-    return tuple(getattr(status, name) for status in state.status.backends for name in _DECIDING)
-
-
-def _screen_maker(name: str, app: ConsoleApp) -> Callable[[], Screen[None]]:
-    """Makes a screen when it is first shown, and imports its module only then."""
-
-    def make() -> Screen[None]:
-        if name == "dashboard":
-            from embedctl_console.screens.dashboard import DashboardScreen
-
-            return DashboardScreen()
-        if name == "models":
-            from embedctl_console.screens.models import ModelsScreen
-
-            return ModelsScreen()
-        if name == "benchmarks":
-            from embedctl_console.screens.benchmarks import BenchmarksScreen
-
-            return BenchmarksScreen()
-        if name == "history":
-            from embedctl_console.screens.history import HistoryScreen
-
-            return HistoryScreen(clock=app.clock)
-        if name == "check":
-            from embedctl_console.screens.check import CheckScreen
-
-            return CheckScreen()
-        if name == "quality":
-            from embedctl_console.screens.quality import QualityScreen
-
-            return QualityScreen()
-        if name == "settings":
-            from embedctl_console.screens.settings import SettingsScreen
-
-            return SettingsScreen()
-        if name == "doctor":
-            from embedctl_console.screens.doctor import DoctorScreen
-
-            return DoctorScreen()
-        from embedctl_console.screens.help import HelpScreen
-
-        return HelpScreen()
-
-    return make

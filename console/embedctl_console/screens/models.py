@@ -49,7 +49,7 @@ class ModelsScreen(ConsoleScreen):
         for label, width in _COLUMNS:
             table.add_column(label, key=label, width=width)
         table.focus()
-        self.run_worker(self.console.look_at_model(online=True), group="online", exclusive=True)
+        self.console.questions.ask_model(online=True)
 
     @property
     def _table(self) -> DataTable[Content]:
@@ -86,13 +86,13 @@ class ModelsScreen(ConsoleScreen):
             self.action_download()
 
     def action_download(self) -> None:
-        self.console.start_job(self.console.engine.download)
+        self.console.jobs.start(self.console.engine.download)
 
     def action_verify(self) -> None:
-        self.console.start_job(self.console.engine.verify)
+        self.console.jobs.start(self.console.engine.verify)
 
     def action_pull(self) -> None:
-        self.console.start_job(self.console.engine.pull)
+        self.console.jobs.start(self.console.engine.pull)
 
     def action_remove(self) -> None:
         state = self.console.state
@@ -110,4 +110,4 @@ class ModelsScreen(ConsoleScreen):
 
     def _remove_if(self, wanted: bool | None) -> None:
         if wanted:
-            self.console.start_job(self.console.engine.remove_model)
+            self.console.jobs.start(self.console.engine.remove_model)

@@ -78,7 +78,7 @@ class QualityScreen(StudiesScreen):
         self._open_row()
 
     def action_measure(self) -> None:
-        self.console.start_job(self.console.engine.quality)
+        self.console.jobs.start(self.console.engine.quality)
 
     def action_worst(self) -> None:
         report: Any = self._report

@@ -148,7 +148,7 @@ class SwitchDialog(ModalScreen[None]):
     async def _start(self) -> None:
         console = console_of(self)
         keep = self._keep_both
-        handle = await console.started(lambda: console.engine.switch(self._target, keep_both=keep))
+        handle = await console.jobs.started(lambda: console.engine.switch(self._target, keep_both=keep))
         self._starting = False
         if handle is not None:
             self._job = handle.update
@@ -162,7 +162,7 @@ class SwitchDialog(ModalScreen[None]):
 
     def action_cancel(self) -> None:
         if self._job is not None:
-            console_of(self).cancel_job(self._job)
+            console_of(self).jobs.cancel(self._job)
 
     def action_close_ended(self) -> None:
         self.dismiss()

@@ -1,0 +1,61 @@
+"""The engine's jobs as the console starts and stops them, and how it tells that they have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from embedctl.errors import EmbedctlError
+from embedctl.records import JobState, JobUpdate
+from embedctl_console.tasks import run_in_thread
+
+if TYPE_CHECKING:
+    from embedctl.engine import JobHandle
+    from embedctl_console.app import ConsoleApp
+
+
+class Jobs:
+    """Starts and stops jobs beside the event loop: a service that the console is attached to may be slow."""
+
+    def __init__(self, app: ConsoleApp) -> None:
+        self._app = app
+
+    async def started(self, start: Callable[[], JobHandle]) -> JobHandle | None:
+        """Start a job on a thread.
+
+        Not to be awaited by an action, which would keep the keys waiting. An error is reported, and None
+        returned.
+        """
+        try:
+            return await run_in_thread(start)
+        except EmbedctlError as error:
+            self._app.report(error)
+            return None
+
+    def start(self, start: Callable[[], JobHandle], *, then_show: str = "") -> None:
+        """Start a job, then show the screen of that name. Returns at once; an error is reported."""
+        self._app.run_worker(self._start(start, then_show), group="start")
+
+    async def _start(self, start: Callable[[], JobHandle], then_show: str) -> None:
+        if await self.started(start) is not None and then_show:
+            await self._app.action_show(then_show)
+
+    def cancel(self, job: JobUpdate) -> None:
+        """Ask a job to stop, which may have a process to end. Returns at once; an error is reported."""
+        self._app.run_worker(self._cancel(job.job_id), group="cancel")
+
+    async def _cancel(self, job_id: int) -> None:
+        try:
+            await run_in_thread(self._app.engine.cancel_job, job_id)
+        except EmbedctlError as error:
+            self._app.report(error)
+
+    def tell_end(self, job: JobUpdate) -> None:
+        """Say beside what is on the screen how a job has ended."""
+        if job.state is JobState.FAILED and job.failure is not None:
+            failure = job.failure
+            self._app.report(EmbedctlError(failure.what, why=failure.why, remedy=failure.remedy))
+        elif job.state is JobState.CANCELLED:
+            self._app.notify("cancelled", title=job.title, severity="warning", markup=False)
+        else:
+            self._app.notify("done", title=job.title, markup=False)

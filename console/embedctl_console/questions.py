@@ -1,0 +1,119 @@
+"""What the console asks the engine by itself: what was recorded, the model's files, how the backends do.
+
+The answers go into the state, and the news that they are there to the screens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from embedctl.errors import EmbedctlError
+from embedctl_console.tasks import run_in_thread
+
+if TYPE_CHECKING:
+    from embedctl_console.app import ConsoleApp
+    from embedctl_console.state import ConsoleState, Standing
+
+_HEALTH_EVERY: Final = 2.0
+"""Seconds between two looks at how the backends do."""
+_DECIDING: Final = ("version", "revision", "dtype", "attention", "max_tokens")
+"""Fields of a backend's status that a check's answer depends on."""
+
+
+class Questions:
+    """Asks on threads, once the engine is open; what cannot be answered is unknown then."""
+
+    def __init__(self, app: ConsoleApp) -> None:
+        self._app = app
+        self._health_asked_at = float("-inf")
+        self._asking_health = False
+
+    def ask_past(self) -> None:
+        """Give the live charts and the list of events what was recorded before."""
+        self._app.run_worker(self._ask_past(), group="past", exclusive=True)
+
+    async def _ask_past(self) -> None:
+        from embedctl_console.recent import SPAN
+        from embedctl_console.state import Topic
+
+        app = self._app
+        engine, now = app.engine, app.clock()
+        try:
+            history = await run_in_thread(engine.history, now - SPAN, now)
+            events = await run_in_thread(engine.events, limit=50)
+        except EmbedctlError as error:
+            app.report(error)
+            return
+        if app.state is not None:
+            app.state.recent.preload(history)
+            app.state.take_stored_events(events)
+            app.news.publish(Topic.SAMPLE | Topic.EVENTS)
+
+    def ask_model(self, *, online: bool) -> None:
+        """Ask for the model's files; with `online`, the Hub may be asked what they should be."""
+        group = "online" if online else "model"
+        self._app.run_worker(self._ask_model(online), group=group, exclusive=True)
+
+    async def _ask_model(self, online: bool) -> None:
+        from embedctl_console.state import Topic
+
+        app = self._app
+        state = app.state
+        if state is None:
+            return
+        try:
+            state.model, state.model_note = await run_in_thread(app.engine.model, online=online), ""
+        except EmbedctlError as error:
+            state.model_note = str(error)
+        app.news.publish(Topic.MODEL)
+        app.refresh_bindings()
+
+    @property
+    def health_due(self) -> bool:
+        """Whether the last look at how the backends do is too old."""
+        return self._app.clock() - self._health_asked_at >= _HEALTH_EVERY
+
+    def ask_health(self) -> None:
+        """Ask how the backends and the trial do, once at a time: a hanging engine must not gather threads."""
+        if not self._asking_health:
+            self._asking_health = True
+            self._health_asked_at = self._app.clock()
+            self._app.run_worker(self._ask_health(), group="health")
+
+    async def _ask_health(self) -> None:
+        from embedctl_console.state import Topic
+
+        engine, state = self._app.engine, self._app.state
+        assert state is not None
+        try:
+            state.health, state.trial = await run_in_thread(lambda: (engine.health(), engine.trial()))
+        except EmbedctlError:  # a lost connection, which is told; what was known says nothing any more
+            state.health = state.trial = None
+        finally:
+            self._asking_health = False
+        self._app.news.publish(Topic.HEALTH)
+
+    def ask_standing(self) -> None:
+        """Ask what the last check said, and whether that still stands."""
+        self._app.run_worker(self._ask_standing(), group="standing", exclusive=True)
+
+    async def _ask_standing(self) -> None:
+        from embedctl_console.state import Standing, Topic
+
+        engine, state = self._app.engine, self._app.state
+        assert state is not None
+
+        def ask() -> Standing:
+            found = engine.studies("check", 1)
+            return Standing(found[0], engine.check_changes() or ()) if found else Standing(None)
+
+        try:
+            state.standing = await run_in_thread(ask)
+        except EmbedctlError:  # an unreadable store is told where its studies are listed
+            state.standing = None
+        self._app.news.publish(Topic.VERDICT | Topic.BACKENDS)
+
+
+def deciding(state: ConsoleState) -> tuple[object, ...]:
+    """What of the backends' states a check's answer depends on."""
+    return tuple(getattr(status, name) for status in state.status.backends for name in _DECIDING)
