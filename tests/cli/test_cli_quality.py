@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedctl.study_data import coexist_report, data_of, quality_report
-from tests.support.canned_studies import coexist_study, quality_study
+from tests.support.canned import coexist_study, quality_study
 from tests.support.command_line import CommandLine
 from tests.support.fake_engine import FakeEngine
 

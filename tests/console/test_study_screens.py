@@ -17,8 +17,7 @@ from embedctl_console.widgets.distribution import Readings, fine_label, histogra
 from embedctl_console.widgets.standing import trial_words, verdict_words
 from embedctl_console.widgets.text import Text
 from tests.support import canned
-from tests.support.canned import NOW
-from tests.support.canned_studies import quality_study
+from tests.support.canned import NOW, quality_study
 from tests.support.console import press, running, screen_text, settle
 from tests.support.fake_engine import FakeEngine, fresh_engine
 

@@ -12,7 +12,7 @@ import pytest
 from embedctl.records import Condition, Figure, Trial
 from tests.console.test_app_snapshots import at_all_sizes, at_two_sizes, picture, sizes
 from tests.support import canned
-from tests.support.canned_studies import quality_study
+from tests.support.canned import quality_study
 from tests.support.fake_engine import FakeEngine, fresh_engine
 
 

@@ -13,7 +13,8 @@ from embedctl_console.state import ConsoleState
 from embedctl_console.tasks import run_in_thread
 from tests.support import canned
 from tests.support.console import press, running, screen_text, settle
-from tests.support.fake_engine import FakeEngine, FakeJob
+from tests.support.fake_engine import FakeEngine
+from tests.support.fake_world import FakeJob
 
 
 def engine_with_ollama_unloaded() -> FakeEngine:

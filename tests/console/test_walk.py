@@ -12,7 +12,7 @@ from embedctl.errors import EmbedctlError
 from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS
 from embedctl_console.mappable import mappable_actions
 from tests.support import canned
-from tests.support.canned_studies import quality_study
+from tests.support.canned import quality_study
 from tests.support.console import console, settle
 from tests.support.fake_engine import FakeEngine, fresh_engine
 

@@ -17,7 +17,8 @@ from embedctl.records import BackendState, JobUpdate
 from tests.support import canned
 from tests.support.command_line import CommandLine
 from tests.support.control import client, served
-from tests.support.fake_engine import FakeEngine, FakeJob
+from tests.support.fake_engine import FakeEngine
+from tests.support.fake_world import FakeJob
 
 ATTACHED = f"attached to the service (PID {os.getpid()}); --no-attach runs an engine of its own\n"
 LINES = (

@@ -11,7 +11,7 @@ from embedctl.lab.claims import about, at_least, at_most, claims
 from embedctl.records import Claim, ClaimsReport, Comparison, Figure, Interval, Measurement, Run, Study
 from embedctl.study_data import check_report, coexist_report, data_of, quality_report
 from tests.support import canned
-from tests.support.canned_studies import coexist_study, quality_study
+from tests.support.canned import coexist_study, quality_study
 
 AT = canned.NOW
 GB = 10**9

@@ -19,7 +19,7 @@ from embedctl.report.svg import chart_svg
 from embedctl.settings import Settings
 from embedctl.study_data import check_report
 from tests.support import canned
-from tests.support.canned_studies import coexist_study, quality_study
+from tests.support.canned import coexist_study, quality_study
 from tests.support.fake_engine import FakeEngine
 
 Golden = Callable[[str, str], None]

@@ -1,4 +1,4 @@
-"""Studies of quality and of coexistence, of both backends, as the program would keep them."""
+"""Studies of both backends, of each kind, as the program would keep them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,102 @@ from typing import Any
 import numpy as np
 
 from embedctl.records import (
+    CheckReport,
+    CheckRow,
     Coexistence,
     CoexistReport,
     CoexistVerdict,
     Figure,
     Interval,
+    LengthAgreement,
+    LengthLimit,
     LostQuery,
+    Outcome,
+    ParityGroup,
     QualityDifference,
     QualityReport,
     QualityScore,
     QualitySet,
     QualityVariant,
     QualityVerdict,
+    Retrieval,
     Study,
+    StudySummary,
+    Threshold,
+    WorstText,
 )
 from embedctl.study_data import data_of
-from tests.support.canned import GIB, NOW, fingerprint
+from tests.support.canned.backends import fingerprint
+from tests.support.canned.machine import GIB, NOW
+
+
+def check_study(study_id: int = 4, *, at: float = NOW - 3_600, **changes: Any) -> Study:
+    """A check in which Ollama cuts long texts without saying so."""
+    rng = np.random.default_rng(5)
+    cosines = np.sort(1 - rng.exponential(2e-5, 1_240))[::-1]
+    languages = ("en", "de", "es", "zh", "ar", "ru")
+    cut = "texts over 2,047 tokens are cut by ollama, silently (it claims 8,192)"
+    same = "one text, a list, concurrent requests, a list of mixed lengths: the same vectors"
+    whole = "1,240 texts in lists: finite, unit norm, 1,024 dimensions, distinct"
+    report = CheckReport(
+        verdict="safe with limits",
+        reasons=(cut,),
+        backends=("native", "ollama"),
+        not_compared="",
+        texts="xquad-6-languages, 1000 questions, 240 passages 659f68213ee0",
+        settings={"native.dtype": "auto", "ollama.num_ctx": "8192"},
+        rows=(
+            CheckRow("vectors", "native", Outcome.OK, whole),
+            CheckRow("requests", "native", Outcome.OK, f"{same} (least cosine 0.999998)"),
+            CheckRow("limit", "native", Outcome.OK, "reads 8,192 tokens, as it says; longer texts are cut"),
+            CheckRow("vectors", "ollama", Outcome.OK, whole),
+            CheckRow("requests", "ollama", Outcome.OK, f"{same} (least cosine 1.000000)"),
+            CheckRow("limit", "ollama", Outcome.LIMIT, cut),
+            CheckRow("parity", None, Outcome.OK, "least cosine 0.99986, 1st percentile 0.99991"),
+            CheckRow("neighbours", None, Outcome.OK, "99.4% of the 10 nearest of 240 passages are the same"),
+        ),
+        limits=(
+            LengthLimit("native", "tokens", 8192, 8192, False, False, True, 8192, 3),
+            LengthLimit("ollama", "tokens", 8192, 2047, False, False, False, 2047, 15),
+        ),
+        parity=tuple(
+            ParityGroup(name, texts, float(cosines[-1]), 0.99991, 0.99998)
+            for name, texts in (("all", 1_240), *((language, 206) for language in languages))
+        ),
+        worst=(
+            WorstText("这座桥是什么时候建成的？", "zh", 14, float(cosines[-1])),
+            WorstText("How many points did the Panthers defense surrender?", "en", 12, float(cosines[-2])),
+        ),
+        lengths=tuple(LengthAgreement(length, 0.9999) for length in (8, 64, 512, 513, 1024, 2047)),
+        overlap=0.994,
+        retrieval=(
+            Retrieval("native", "native", 0.942),
+            Retrieval("ollama", "ollama", 0.942),
+            Retrieval("native", "ollama", 0.941, -0.0004, -0.0016, 0.0008),
+            Retrieval("ollama", "native", 0.942, 0.0001, -0.0009, 0.0011),
+        ),
+        thresholds=(Threshold("least cosine", 0.999, 0.95, "the same weights give 0.999 across engines"),),
+        cosines=tuple(float(value) for value in cosines),
+    )
+    study = Study(
+        id=study_id,
+        at=at,
+        kind="check",
+        title="native and ollama",
+        verdict=report.verdict,
+        headline=f"safe with limits: {cut}",
+        backends=report.backends,
+        fingerprints=(fingerprint("native"), fingerprint("ollama")),
+        seconds=212.0,
+        data=data_of(report),
+    )
+    return replace(study, **changes)
+
+
+def study_summary(of: Study) -> StudySummary:
+    return StudySummary(
+        of.id, of.at, of.kind, of.title, of.verdict, of.headline, of.backends, of.seconds, of.state
+    )
 
 
 def quality_study(study_id: int = 5, *, at: float = NOW - 1_800, **changes: Any) -> Study:
