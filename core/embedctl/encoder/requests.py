@@ -79,10 +79,7 @@ class Requests:
         for job in self.waiting():
             if not _is_small(job) or not _agree(parts, job):
                 continue
-            items = job.take(room, min(texts, job.most_texts or texts))
-            if not items and not parts and job.next_length():
-                items = job.take(job.next_length(), 1)  # alone beyond a budget that memory has shrunk
-            if items:
+            if items := _take(job, room, texts, alone=not parts):
                 parts.append(Part(job, items))
                 room -= sum(len(ids) for _, ids in items)
                 texts -= len(items)
@@ -101,9 +98,7 @@ class Requests:
                 continue
             if job.ready_tokens < room and not job.all_ready and not wait:
                 continue  # half a batch wastes the device; more tokens are on their way
-            items = job.take(room, min(texts, job.most_texts or texts))
-            if not items and not parts and job.next_length():
-                items = job.take(job.next_length(), 1)  # one text longer than the budget
+            items = _take(job, room, texts, alone=not parts)
             if not items:
                 continue
             parts.append(Part(job, items))
@@ -120,6 +115,14 @@ class Requests:
                 if part.job in self._jobs:
                     self._jobs.remove(part.job)
                     self._jobs.append(part.job)
+
+
+def _take(job: Job, room: int, texts: int, *, alone: bool) -> list[Item]:
+    """What fits of a request; for one `alone` in its batch also a single text beyond the room."""
+    items = job.take(room, min(texts, job.most_texts or texts))
+    if not items and alone and job.next_length():
+        return job.take(job.next_length(), 1)
+    return items
 
 
 def _is_small(job: Job) -> bool:
