@@ -12,6 +12,7 @@ from embedctl.cli.check_text import show_check
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit_json, say
+from embedctl.cli.studies import EXIT_UNDECIDED, last_study
 from embedctl.cli.texts import texts_of
 from embedctl.errors import UsageError
 from embedctl.format import format_moment
@@ -20,9 +21,6 @@ from embedctl.study_data import check_report
 
 if TYPE_CHECKING:
     from embedctl.engine.facade import EngineFacade
-
-EXIT_UNDECIDED = 2
-"""The question could not be answered."""
 
 
 @app.command()
@@ -76,10 +74,7 @@ def check(
 
 
 def _last(opened: EngineFacade) -> Study:
-    found = opened.studies("check", 1)
-    if not found:
-        raise UsageError("There was no check yet", remedy="`embedctl check` makes one")
-    return opened.study(found[0].id)
+    return last_study(opened, "check", missing="There was no check yet", remedy="`embedctl check` makes one")
 
 
 def _unchanged(opened: EngineFacade) -> Study | None:

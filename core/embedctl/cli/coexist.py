@@ -10,14 +10,12 @@ from embedctl.cli.app import EXIT_NO, app, engine
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, emit_table, filled
-from embedctl.errors import UsageError
+from embedctl.cli.studies import EXIT_UNDECIDED, last_study
 from embedctl.format import ABSENT, format_bytes, format_duration, format_moment, format_ms, format_number
 from embedctl.study_data import coexist_report
 
 if TYPE_CHECKING:
     from embedctl.records import Coexistence, CoexistReport, Figure, Interval, Study
-
-EXIT_UNDECIDED = 2
 
 
 @app.command()
@@ -49,10 +47,9 @@ def coexist(
     """
     with engine(sampling=not last, recording=not last) as opened:
         if last:
-            found = opened.studies("coexist", 1)
-            if not found:
-                raise UsageError("That was not measured yet", remedy="`embedctl coexist` does it")
-            study: Study = opened.study(found[0].id)
+            study = last_study(
+                opened, "coexist", missing="That was not measured yet", remedy="`embedctl coexist` does it"
+            )
         else:
             opened.refresh()
             study = follow(

@@ -10,14 +10,13 @@ from embedctl.cli.app import EXIT_NO, app, engine
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, emit_table, filled
-from embedctl.errors import UsageError
+from embedctl.cli.studies import EXIT_UNDECIDED, last_study
 from embedctl.format import ABSENT, format_count, format_duration, format_moment
 from embedctl.study_data import quality_report
 
 if TYPE_CHECKING:
     from embedctl.records import Interval, QualityReport, Study
 
-EXIT_UNDECIDED = 2
 _LOST_SHOWN = 3
 
 
@@ -70,10 +69,9 @@ def quality(
     """
     with engine(sampling=not last, recording=not last) as opened:
         if last:
-            found = opened.studies("quality", 1)
-            if not found:
-                raise UsageError("Quality was not measured yet", remedy="`embedctl quality` does it")
-            study: Study = opened.study(found[0].id)
+            study = last_study(
+                opened, "quality", missing="Quality was not measured yet", remedy="`embedctl quality` does it"
+            )
         else:
             opened.refresh()
             study = follow(

@@ -57,10 +57,7 @@ def status(as_json: JsonOption = False) -> None:
     """What the running trial has shown so far; exit code 1 without one."""
     with running_engine(_NEEDS) as engine:
         report = engine.trial()
-    if report is None:
-        say("no trial runs")
-    if report is not None or as_json:
-        _show(report, as_json)
+    _show(report, as_json)
     if report is None:
         raise typer.Exit(EXIT_NO)
 
@@ -70,13 +67,12 @@ def stop(as_json: JsonOption = False) -> None:
     """End the trial: the active backend answers everything again. The candidate stays loaded."""
     with running_engine(_NEEDS) as engine:
         report = engine.stop_trial()
-    if report is None:
-        say("no trial runs")
-    if report is not None or as_json:
-        _show(report, as_json)
+    _show(report, as_json)
 
 
 def _show(report: TrialReport | None, as_json: bool) -> None:
+    if report is None:
+        say("no trial runs")
     if as_json:
         emit_json("trial", report)
         return
