@@ -283,13 +283,17 @@ class TestWords:
         assert "→ free memory" in text
 
     def test_a_missing_figure_has_its_reason(self) -> None:
-        line = gpu_line(canned.gb10(), canned.sample(), reasons=True).plain
+        line = gpu_line(canned.gb10(), canned.sample(), 200, reasons=True).plain
         assert "throttled n/a (reads 0 even while power-capped on this GPU)" in line
 
     def test_without_a_gpu_the_reason_is_given(self) -> None:
-        assert (
-            "no NVIDIA driver" in gpu_line(canned.without_gpu(), canned.sample(gpu=False), reasons=True).plain
-        )
+        line = gpu_line(canned.without_gpu(), canned.sample(gpu=False), 80, reasons=True).plain
+        assert "no NVIDIA driver" in line
+
+    def test_a_figure_is_there_whole_or_not_at_all(self) -> None:
+        line = gpu_line(canned.gb10(), canned.sample(), 78, reasons=False)
+        assert line.plain.endswith(" W")
+        assert "MHz" in gpu_line(canned.gb10(), canned.sample(), 90, reasons=False).plain
 
     def test_what_is_here(self) -> None:
         line = here_line(state_of(fresh_engine(machine=canned.without_gpu())), 120).plain

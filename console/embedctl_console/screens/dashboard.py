@@ -105,7 +105,11 @@ class DashboardScreen(ConsoleScreen):
 
     def _show_vitals(self, state: ConsoleState) -> None:
         machine, sample = state.status.machine, state.status.sample
-        lines = [gpu_line(machine, sample, reasons=self.size.width >= 150), host_line(machine, sample)]
+        width = self.size.width
+        lines = [
+            gpu_line(machine, sample, width - 2, reasons=width >= 150),
+            host_line(machine, sample, width - 2),
+        ]
         if self.has_class("-short"):  # room for one line: that of the GPU, if there is one
             no_gpu = machine is not None and machine.gpu is None
             del lines[0 if no_gpu else 1]

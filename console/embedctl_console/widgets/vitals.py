@@ -23,8 +23,8 @@ _GPU = (
 )
 
 
-def gpu_line(machine: Machine | None, sample: Sample | None, *, reasons: bool) -> Content:
-    """The GPU's figures; `n/a` where one is missing, with the reason if there is room for it."""
+def gpu_line(machine: Machine | None, sample: Sample | None, width: int, *, reasons: bool) -> Content:
+    """The GPU's figures, as many as have room; `n/a` where one is missing, and the reason if it is wanted."""
     if machine is not None and machine.gpu is None:
         return Content.assemble(("GPU  ", "bold"), (machine.gpu_absence or "none", "$text-muted"))
     if sample is None:
@@ -39,10 +39,10 @@ def gpu_line(machine: Machine | None, sample: Sample | None, *, reasons: bool) -
             parts.append(_absent(label or "clock", sample.absence(key) if reasons else ""))
         else:
             parts.append(_figure(label, format_value(value, METRICS[key].unit)))
-    return Content.assemble(("GPU  ", "bold"), joined(parts, "  "))
+    return _fitting(Content.styled("GPU  ", "bold"), parts, width)
 
 
-def host_line(machine: Machine | None, sample: Sample | None) -> Content:
+def host_line(machine: Machine | None, sample: Sample | None, width: int) -> Content:
     """Memory of the host, which on a unified pool is the GPU's too."""
     if sample is None:
         return Content.assemble(("host ", "bold"), ("no reading yet", "$text-muted"))
@@ -54,7 +54,13 @@ def host_line(machine: Machine | None, sample: Sample | None) -> Content:
         _figure("swap", format_bytes(sample.get("host_swap_used"))),
         _figure("pressure", format_value(sample.get("host_pressure_some"), "percent")),
     ]
-    return Content.assemble(("pool " if unified else "host ", "bold"), joined(parts, "  "))
+    return _fitting(Content.styled("pool " if unified else "host ", "bold"), parts, width)
+
+
+def _fitting(head: Content, parts: list[Content], width: int) -> Content:
+    """The parts that have room, from the first on: half a figure would be a wrong one."""
+    lines = (Content.assemble(head, joined(parts[:count], "  ")) for count in range(len(parts), 0, -1))
+    return next((line for line in lines if line.cell_length <= width), head)
 
 
 def _figure(label: str, value: str) -> Content:
