@@ -53,6 +53,17 @@ class TestRows:
         fresh = Settings.model_validate({"native": {"batch_size": 64}})
         assert rows(fresh=fresh)["native.batch_size"].next_value == "64"  # type: ignore[attr-defined]
 
+    def test_what_the_demo_brings_along_is_its_own_and_waits_for_nothing(self) -> None:
+        brought = {"native": {"device": "cuda:0", "batch_size": 64}}
+        now, fresh = Settings.model_validate(brought), Settings.model_validate({"native": {"batch_size": 48}})
+        written = {"native": {"batch_size": 48}}
+        for demo, device in ((True, ("demo", "")), (False, ("default", "auto"))):
+            found = {row.key: row for row in setting_rows(now, written, fresh, {}, demo=demo)}
+            assert (found["native.device"].source, found["native.device"].next_value) == device
+            batch = found["native.batch_size"]  # the user's own word in the file stands in the demo too
+            assert (batch.source, batch.next_value) == ("file", "48")
+            assert found["native.threads"].source == "default"
+
     def test_a_webhook_is_shown_without_its_path(self) -> None:
         now = Settings.model_validate({"alerts": {"webhook": "https://hooks.example/T0/secret"}})
         (row,) = [row for row in setting_rows(now, {}, now, {}) if row.key == "alerts.webhook"]
