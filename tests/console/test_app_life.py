@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 
 import embedctl_console
 from embedctl.errors import SettingsError, StoreNewerError, UsageError
-from embedctl.records import BackendState
+from embedctl.records import BackendState, FileState
 from embedctl_console.app import ConsoleApp
 from embedctl_console.recent import _GAP as RECENT_GAP
 from embedctl_console.screens.notices import LeavingScreen, ProblemScreen, TooSmallScreen
@@ -240,7 +240,7 @@ class TestJobs:
             assert notices(pilot) == ["Benchmark quick: cancelled"]
 
     async def test_on_models_x_cancels_the_download_not_the_benchmark(self) -> None:
-        engine = FakeEngine(model=canned.model(canned.FileState.MISSING))
+        engine = FakeEngine(model=canned.model(FileState.MISSING))
         async with running(engine) as pilot:
             await press(pilot, "2", "d", "b", "2")
             download, benchmark = engine.job("download"), engine.job("benchmark")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from embedctl.records import BackendState
 from embedctl.settings import ConsoleSettings, Settings
 from embedctl_console.actions import ACTIONS, key_of
 from embedctl_console.keymap import checked, is_key
@@ -88,7 +89,7 @@ async def test_footer_help_palette_and_sentences_name_the_new_key() -> None:
 
 async def test_a_wrong_entry_is_told_and_the_rest_is_used() -> None:
     settings = with_keys(everywhere={"load": "s"}, doctor={"again": "w"})
-    engine = FakeEngine(settings=settings, native=canned.native(canned.BackendState.UNLOADED))
+    engine = FakeEngine(settings=settings, native=canned.native(BackendState.UNLOADED))
     async with running(engine) as pilot:
         (notice,) = pilot.app._notifications
         assert "everywhere.load: s is the key of everywhere.switch" in notice.message
