@@ -43,7 +43,7 @@ def gpu_line(machine: Machine | None, sample: Sample | None, width: int, *, reas
 
 
 def host_line(machine: Machine | None, sample: Sample | None, width: int) -> Content:
-    """Memory of the host, which on a unified pool is the GPU's too."""
+    """Memory of the host, which on a unified pool is the GPU's too; as many figures as have room."""
     if sample is None:
         return Content.assemble(("host ", "bold"), ("no reading yet", "$text-muted"))
     unified = machine is not None and machine.gpu is not None and machine.gpu.unified
