@@ -88,8 +88,13 @@ class Connection:
             ConnectionLostError: It did not come back.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._link is not None or self._closing.is_set(), _PATIENCE_S)
+            self._changed.wait_for(lambda: self._usable or self._closing.is_set(), _PATIENCE_S)
         return self.link()
+
+    @property
+    def _usable(self) -> bool:
+        """Whether a link stands: one that has just broken is there until its loss is taken in."""
+        return self._link is not None and not self._link.ended
 
     def subscribe(self) -> None:
         """Have all messages sent from now on, not those of jobs alone."""
