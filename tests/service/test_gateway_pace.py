@@ -25,7 +25,7 @@ def answer(texts: int, seconds: float, backend: str = "native") -> EmbedResult:
     return EmbedResult(np.zeros((texts, 4), np.float32), backend, texts, (), (), seconds)
 
 
-def test_a_pass_of_bulk_takes_half_as_long_as_a_query_alone() -> None:
+def test_a_pass_of_bulk_takes_a_third_of_a_query_alone() -> None:
     clock = Clock()
     pace = Pace(clock)
     assert pace.asked(200, None) is None
@@ -34,20 +34,20 @@ def test_a_pass_of_bulk_takes_half_as_long_as_a_query_alone() -> None:
     pace.answered(answer(200, 0.400), 0)
     assert pace.asked(200, None) is None  # no query came lately
     assert pace.asked(1, None) is None
-    assert pace.asked(200, None) == 5  # half of 20 ms, of 2 ms each
+    assert pace.asked(200, None) == 3  # 0.3 of 20 ms, of 2 ms each
     pace.answered(answer(200, 1.600), 0)  # small passes cost more for each text: that makes them no smaller
-    assert pace.asked(200, None) == 5
+    assert pace.asked(200, None) == 3
     assert pace.asked(200, "ollama") is None  # another backend has a pace of its own
     clock.now += LATELY_S + 1
     assert pace.asked(200, None) is None
 
 
-def test_a_pass_keeps_two_texts_however_slow_the_backend_is() -> None:
+def test_a_pass_keeps_one_text_however_slow_the_backend_is() -> None:
     pace = Pace()
     pace.answered(answer(1, 0.020), 0)
     pace.answered(answer(100, 10.0), 0)
     pace.asked(1, None)
-    assert pace.asked(100, None) == 2
+    assert pace.asked(100, None) == 1
 
 
 def test_an_answer_in_no_time_teaches_nothing() -> None:
@@ -63,7 +63,7 @@ def test_bulk_beside_bulk_counts_all_texts_at_work() -> None:
     pace.answered(answer(1, 0.020), 0)
     pace.answered(answer(100, 0.4), 100)  # 2 ms for each of 200
     pace.asked(1, None)
-    assert pace.asked(100, None) == 5
+    assert pace.asked(100, None) == 3
 
 
 def test_the_backend_is_told_while_queries_come(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from embedctl.records import BackendName, EmbedResult
 LATELY_S: Final = 10.0
 """For so long after a query, bulk requests keep to small passes; without queries they take the largest."""
 _KEPT: Final = 32
-_LEAST: Final = 2
-_SHARE: Final = 0.5
+_LEAST: Final = 1
+_SHARE: Final = 0.3
 """How long a pass may take, in queries that are alone: it also takes cores and bandwidth from the query."""
 
 
@@ -35,7 +35,7 @@ class _Known:
 class Pace:
     """A query waits for the pass that runs before it.
 
-    So while queries come, a pass is kept to half the time of a query that is alone. On a GPU that is many
+    So while queries come, a pass is kept to a third of the time of a query that is alone. On a GPU that is many
     texts, on a CPU a few. Thread-safe.
     """
 
