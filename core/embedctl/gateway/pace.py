@@ -35,8 +35,8 @@ class _Known:
 class Pace:
     """A query waits for the pass that runs before it.
 
-    So while queries come, a pass is kept to a third of the time of a query that is alone. On a GPU that is many
-    texts, on a CPU a few. Thread-safe.
+    So while queries come, a pass is kept to a third of the time of a query that is alone. On a GPU that is
+    many texts, on a CPU a few. Thread-safe.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
