@@ -3,8 +3,9 @@
     python -m tests.service.bench_gateway [--demo] [--seconds 3]
 
 The engine answers at once, so that only the way there and back is measured. Overhead: one text by
-`Engine.embed` and by the gateway, in turns, medians and their difference; the client's own work is counted as
-overhead, and the CPU time of this process, client included, stands beside it. A processor that has slept
+`Engine.embed` and by the gateway, in turns, medians and their difference. The client is a process of its own
+that sends prepared bytes and waits for the answer's last one; what Python's own HTTP client takes, in this
+process, stands in the second line, and so does the CPU time of this process. A processor that has slept
 for milliseconds wakes slowly and with cold caches, so the same code costs more above an engine that takes
 a while: hence also above one that sleeps, with a bare exchange of bytes between two threads as the floor.
 Rate: requests of 32 texts with 1,024 numbers each, read by a client that parses nothing and by the official
@@ -40,6 +41,7 @@ from embedctl.gateway.server import Gateway
 from embedctl.records import EmbedResult
 from embedctl.settings import GatewaySettings
 from tests.support.fake_engine import FakeEngine
+from tests.support.lean_client import LeanClient
 
 DIMENSION, BATCH, ROUNDS = 1024, 32, 400
 VECTORS = np.random.default_rng(4).standard_normal((BATCH, DIMENSION)).astype(np.float32)
@@ -106,7 +108,7 @@ class Cost:
 
 
 def costs(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[Cost]:
-    """What each of several calls costs, made in turns."""
+    """What each of several calls costs, made in turns. A call that returns a number has measured itself."""
     for call in calls * 50:
         call()
     wall: list[list[float]] = [[] for _ in calls]
@@ -114,8 +116,9 @@ def costs(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[Cost]:
     for _ in range(rounds):
         for number, call in enumerate(calls):
             used, started = time.process_time(), time.perf_counter()
-            call()
-            wall[number].append((time.perf_counter() - started) * 1e3)
+            measured = call()
+            passed = (time.perf_counter() - started) * 1e3
+            wall[number].append(measured if isinstance(measured, float) else passed)
             cpu[number] += (time.process_time() - used) * 1e3
     return [Cost(statistics.median(w), c / rounds) for w, c in zip(wall, cpu, strict=True)]
 
@@ -152,14 +155,16 @@ def rate(do: Callable[[], object], seconds: float) -> float:
 
 
 def overhead(title: str, engine: EngineFacade, url: str) -> None:
-    asked = RawClient(
-        url, "/v1/embeddings", {"model": "embedctl", "input": TEXT, "encoding_format": "base64"}
-    )
-    direct, through = costs(lambda: engine.embed([TEXT]), asked)
-    print(
-        f"{title:<32} Engine.embed {direct.wall:7.3f} ms   gateway {through.wall:7.3f} ms   "
-        f"above it {through.wall - direct.wall:6.3f} ms, {through.cpu - direct.cpu:6.3f} ms of CPU"
-    )
+    path, body = "/v1/embeddings", {"model": "embedctl", "input": TEXT, "encoding_format": "base64"}
+    asked = RawClient(url, path, body)
+    with LeanClient(url, path, json.dumps(body)) as lean:
+        direct, through, beside = costs(lambda: engine.embed([TEXT]), lean, asked)
+    print(f"{title}: Engine.embed {direct.wall:.3f} ms")
+    for name, cost in (("to a client that only waits", through), ("with http.client, same process", beside)):
+        print(
+            f"    gateway, {name:<31} {cost.wall:7.3f} ms   above it {cost.wall - direct.wall:6.3f} ms, "
+            f"{cost.cpu - direct.cpu:6.3f} ms of CPU in this process"
+        )
 
 
 def floor() -> None:

@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -43,6 +44,8 @@ class Guard:
             own = socket.gethostname().lower()
             self._names |= {settings.host.lower(), own, f"{own}.local"}
         self._origins = frozenset(settings.cors_origins)
+        # Applications send the same name with every request.
+        self._knows = lru_cache(maxsize=64)(self._is_ours)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -122,7 +125,7 @@ class Guard:
                 headers={"www-authenticate": "Bearer"},
             )
 
-    def _knows(self, host: str) -> bool:
+    def _is_ours(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname
         except ValueError:
