@@ -16,7 +16,7 @@ from embedctl.lab.check_evidence import Evidence
 from embedctl.lab.check_texts import OWN, CheckTexts
 from embedctl.lab.concurrency import AGREE
 from embedctl.lab.neighbours import DEPTH, mean_difference, ndcg, nearest, overlap
-from embedctl.lab.parity import cosines, low_percentile, parity_groups, worst_texts
+from embedctl.lab.parity import low_percentile, parity_groups, worst_texts
 from embedctl.lab.tokens import TokenCounter
 from embedctl.records import (
     CheckReport,
@@ -27,6 +27,7 @@ from embedctl.records import (
     Retrieval,
     Threshold,
 )
+from embedctl.similarity import cosines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from embedctl.errors import BackendError
-from embedctl.lab.parity import cosines
 from embedctl.records import EmbedResult
+from embedctl.similarity import cosines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,32 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from embedctl.records import ParityGroup, WorstText
+from embedctl.similarity import cosines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Cosines = NDArray[np.float64]
-    """Shape (n,); NaN where one of the two has no vector."""
+    from embedctl.similarity import Cosines
 
 SPANS: Final = (0, 16, 32, 64, 128, 256, 512)
 """Lower ends of the spans of lengths, in tokens: up to 16, 17–32, …, over 512."""
 WORST_SHOWN: Final = 10
 _CHARACTERS_SHOWN: Final = 240
-
-
-def cosines(first: NDArray[Any], second: NDArray[Any]) -> Cosines:
-    """Cosine row by row; NaN where a row is not finite or zero, and everywhere if the widths differ.
-
-    Args:
-        first: Shape (n, dimension), of any norm.
-        second: As many rows.
-    """
-    if first.shape != second.shape:
-        return np.full(len(first), np.nan)
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.sum(a * b, axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    return np.where(np.isfinite(found), np.clip(found, -1.0, 1.0), np.nan)
 
 
 def low_percentile(values: Cosines) -> float | None:

@@ -12,8 +12,9 @@ from embedctl.lab.check_evidence import Evidence
 from embedctl.lab.check_texts import OWN, texts_for_check
 from embedctl.lab.correctness import gate
 from embedctl.lab.neighbours import mean_difference, ndcg, nearest, overlap
-from embedctl.lab.parity import cosines, low_percentile, parity_groups, steps, worst_texts
+from embedctl.lab.parity import low_percentile, parity_groups, steps, worst_texts
 from embedctl.records import Fingerprint, LengthLimit, Outcome
+from embedctl.similarity import cosines
 from tests.support.check_targets import few_texts
 from tests.support.ollama_faults import count_words
 
