@@ -91,7 +91,7 @@ class HistorySettings(_Section):
     keep_seconds_h: float = Field(24.0, gt=0, description="hours of 1-second samples")
     keep_10_seconds_d: float = Field(7.0, gt=0, description="days of 10-second samples")
     keep_minutes_d: float = Field(90.0, gt=0, description="days of 1-minute samples")
-    keep_10_minutes_d: float = Field(730.0, gt=0, description="days of 10-minute samples")
+    keep_10_minutes_d: float = Field(730.0, gt=0, description="days of 10-minute and 1-hour samples")
 
 
 class ConsoleSettings(_Section):

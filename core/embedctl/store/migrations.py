@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlite_utils import Database
 
-from embedctl.store.tiers import TIERS, columns
+from embedctl.store.tiers import TIERS, Tier, columns
 
 Change = Callable[[Database], None]
 
@@ -74,8 +74,12 @@ def samples(db: Database) -> None:
         pk="seconds",
         not_null={"done_until_ms", "thinned_until_ms"},
     )
-    for tier in TIERS:
-        db.table("tier").insert({"seconds": tier.seconds, "done_until_ms": 0, "thinned_until_ms": 0})
+    for tier in TIERS[:4]:  # those of the first release
+        _create_tier(db, tier)
+
+
+def _create_tier(db: Database, tier: Tier) -> None:
+    """The table of one resolution with the metrics of the first release."""
     backend = ["gpu_memory", "rss", "p50", "p95", "probe", "rate"]
     subjects = {
         "gpu": [
@@ -90,17 +94,17 @@ def samples(db: Database) -> None:
         "ollama": backend,
     }
     keys = [f"{subject}_{figure}" for subject, figures in subjects.items() for figure in figures]
-    for tier in TIERS:
-        db.table(tier.table).create(
-            {
-                "at_ms": int,
-                "provenance_id": int,
-                **{column: float for key in keys for column in columns(tier, key)},
-            },
-            pk="at_ms",
-            foreign_keys=[("provenance_id", "provenance", "id")],
-        )
-        db.table(tier.table).create_index(["provenance_id"])
+    db.table(tier.table).create(
+        {
+            "at_ms": int,
+            "provenance_id": int,
+            **{column: float for key in keys for column in columns(tier, key)},
+        },
+        pk="at_ms",
+        foreign_keys=[("provenance_id", "provenance", "id")],
+    )
+    db.table(tier.table).create_index(["provenance_id"])
+    db.table("tier").insert({"seconds": tier.seconds, "done_until_ms": 0, "thinned_until_ms": 0})
 
 
 @migration
@@ -260,6 +264,11 @@ def run_details(db: Database) -> None:
         foreign_keys=[("run_id", "run", "id")],
         not_null={"run_id", "position", "name", "readings"},
     )
+
+
+@migration
+def hours(db: Database) -> None:
+    _create_tier(db, TIERS[4])  # the next roll-up fills it
 
 
 LATEST: Final = len(MIGRATIONS)

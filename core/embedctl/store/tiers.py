@@ -1,4 +1,4 @@
-"""The four resolutions in which samples are kept, and which of them a window is read from. Pure."""
+"""The resolutions in which samples are kept, and which of them a window is read from. Pure."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Tier:
             10: retention.keep_10_seconds_d * 24,
             60: retention.keep_minutes_d * 24,
             600: retention.keep_10_minutes_d * 24,
+            3600: retention.keep_10_minutes_d * 24,  # there to draw months quickly, not to last longer
         }
         return int(hours[self.seconds] * 3_600_000)
 
@@ -46,7 +47,8 @@ RAW: Final = Tier(1, None)
 _TENS: Final = Tier(10, RAW)
 _MINUTES: Final = Tier(60, _TENS)
 _TEN_MINUTES: Final = Tier(600, _MINUTES)
-COARSER: Final = (_TENS, _MINUTES, _TEN_MINUTES)
+_HOURS: Final = Tier(3600, _TEN_MINUTES)
+COARSER: Final = (_TENS, _MINUTES, _TEN_MINUTES, _HOURS)
 TIERS: Final = (RAW, *COARSER)
 
 

@@ -125,18 +125,17 @@ def choose_tier(db: Database, since: float, until: float, points: int) -> Tier:
 def series(db: Database, tier: Tier, metrics: Sequence[str], since: float, until: float) -> dict[str, Series]:
     """The window as one series per metric; a metric without a reading in it has an empty one."""
     block = load(db, tier, metrics, int(since * 1000), int(until * 1000), counted=False)
-    at = block.at_ms / 1000
+    whole = block.at_ms / 1000
+    usual = _gap(whole, tier)
     result = {}
     for index, key in enumerate(metrics):
-        present = ~np.isnan(block.mean[:, index])
-        result[key] = Series(
-            key,
-            at[present],
-            block.low[present, index],
-            block.mean[present, index],
-            block.high[present, index],
-            gap=_gap(at[present], tier),
-        )
+        low, mean, high = (part[:, index] for part in (block.low, block.mean, block.high))
+        present = ~np.isnan(mean)
+        if present.all():
+            result[key] = Series(key, whole, low, mean, high, gap=usual)
+        else:
+            at = whole[present]
+            result[key] = Series(key, at, low[present], mean[present], high[present], gap=_gap(at, tier))
     return result
 
 

@@ -91,6 +91,34 @@ def test_an_upgrade_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.Monk
     assert upgraded.execute("PRAGMA user_version").fetchone()[0] == len(released) + 1
 
 
+def test_a_file_from_before_the_hours_gets_them_and_fills_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = tmp_path / "history.db", 7 * 3600.0
+    with monkeypatch.context() as before:
+        older = [each for each in migrations.MIGRATIONS if each.name != "hours"]
+        before.setattr(migrations, "MIGRATIONS", older)
+        store = Store.open(path, retention=HistorySettings())
+        with store._file.write() as db:
+            assert "sample_3600s" not in db.table_names()
+            rows = [(at * 600_000, at) for at in range(36)]
+            db.conn.executemany(
+                "INSERT INTO sample_600s (at_ms, gpu_power_min, gpu_power_mean, gpu_power_max, gpu_power_n) "
+                "VALUES (?1, ?2, ?2, ?2, 600)",
+                rows,
+            )
+        store.close()
+    store = Store.open(path, retention=HistorySettings(), clock=lambda: now)
+    try:
+        shown = store.history(0, 30 * 86_400, ["gpu_power"]).series["gpu_power"].high.tolist()
+        assert shown == [5, 11, 17, 23, 29, 35], "before it is filled, too"
+        store.maintain()
+        stored = "SELECT gpu_power_max, gpu_power_n FROM sample_3600s"
+        assert Database(path).execute(stored).fetchall() == [(float(at), 3600.0) for at in shown]
+    finally:
+        store.close()
+
+
 def test_a_migration_that_fails_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
