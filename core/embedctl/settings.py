@@ -131,6 +131,7 @@ class GatewaySettings(_Section):
     max_body_mib: float = Field(32.0, gt=0, description="largest request body")
     max_texts: int = Field(4096, ge=1, description="texts per request")
     max_tokens: int = Field(1_000_000, ge=1, description="tokens per request")
+    max_connections: int = Field(2048, ge=1, description="connections at once; more are refused with 429")
     max_in_flight: int = Field(64, ge=1, le=1024, description="requests that the backend works on at once")
     max_texts_in_flight: int = Field(16_384, ge=1, description="texts that the backend works on at once")
     max_waiting: int = Field(1024, ge=0, description="requests that wait; more are refused with 429")

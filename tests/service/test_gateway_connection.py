@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from embedctl.gateway import connection, server
+from embedctl.gateway import connection, open_files, server
 from embedctl.gateway.keys import Keys
 from embedctl.gateway.server import Gateway
 from embedctl.records import EmbedResult
@@ -98,3 +99,74 @@ def test_an_answer_that_nobody_reads_is_let_go(gateway: Gateway) -> None:
         client.sendall(head + body)
         wait_until(lambda: state.total_requests == 1)
         wait_until(lambda: not state.connections)
+
+
+def refusal(client: socket.socket, path: bytes) -> tuple[bytes, dict[str, Any]]:
+    """The head and the body of the last answer of a connection that is closed after it."""
+    client.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n" % path)
+    head, _, body = read_all(client).partition(b"\r\n\r\n")
+    return head.lower(), json.loads(body)
+
+
+def test_connections_beyond_the_limit_are_refused_and_those_within_it_go_on() -> None:
+    made = Gateway(FakeEngine(), GatewaySettings(port=0, max_connections=300), keys=Keys())
+    made.start()
+    state = made._server.server_state  # type: ignore[union-attr]
+    try:
+        with ExitStack() as many:
+            held = [many.enter_context(connected(made)) for _ in range(300)]
+            wait_until(lambda: len(state.connections) == 300)
+            with connected(made) as one, connected(made) as other, connected(made) as third:
+                head, body = refusal(one, b"/v1/embeddings")
+                assert head.startswith(b"http/1.1 429 ") and b"\r\nretry-after: 1" in head
+                assert body["error"]["code"] == "too_many_connections"
+                assert "connections" in refusal(other, b"/api/embed")[1]["error"]
+                third.sendall(GOOD[:-2] + b"Connection: close\r\n\r\n")
+                assert read_all(third).startswith(b"HTTP/1.1 200 ")
+            for client in (held[0], held[299]):
+                client.sendall(GOOD)
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+            beyond = [many.enter_context(connected(made)) for _ in range(70)]
+            assert read_all(beyond[-1]) == b""  # beyond those that may wait to be told
+            held[0].close()
+            for client in beyond:
+                client.close()
+            wait_until(lambda: len(state.connections) < 300)
+            with connected(made) as late:
+                late.sendall(GOOD)
+                assert late.recv(65536).startswith(b"HTTP/1.1 200 ")
+    finally:
+        made.stop()
+
+
+INFINITY = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "room", "raised_to"),
+    [
+        (1024, 524_288, 2048, 2560),
+        (1024, INFINITY, 2048, 2560),
+        (1024, 2000, 1488, 2000),
+        (256, 256, 16, 256),
+        (65_536, 65_536, 2048, None),
+        (INFINITY, INFINITY, 2048, None),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, room: int, raised_to: int | None
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    assert open_files.room_for(2048) == room
+    assert asked == ([] if raised_to is None else [(raised_to, hard)])
+
+
+def test_a_limit_of_open_files_that_cannot_be_raised_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refused)
+    assert open_files.room_for(2048) == 512

@@ -11,13 +11,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 import embedctl
 from embedctl.engine.facade import EngineFacade
 from embedctl.errors import HubError
 from embedctl.gateway.calls import Calls
 from embedctl.gateway.embedding import BACKEND_HEADER, FINGERPRINT_HEADER, TRUNCATED_HEADER, Embedder
-from embedctl.gateway.guard import Guard
+from embedctl.gateway.guard import OPEN_PATHS, Guard
 from embedctl.gateway.health import Health
 from embedctl.gateway.inputs import TokenIds
 from embedctl.gateway.keys import Keys
@@ -26,7 +27,7 @@ from embedctl.gateway.names import ModelNames
 from embedctl.gateway.ollama_api import OllamaApi
 from embedctl.gateway.openai_api import OpenAIApi
 from embedctl.gateway.openapi import describe
-from embedctl.gateway.problems import Problem, answer_to, json_response
+from embedctl.gateway.problems import RETRY_AFTER_S, Problem, answer_to, json_response
 from embedctl.settings import GatewaySettings
 
 _READABLE_HEADERS: Final = (FINGERPRINT_HEADER, BACKEND_HEADER, TRUNCATED_HEADER, "Retry-After")
@@ -68,6 +69,22 @@ class GatewayApp:
         """End what it started; the engine stays open."""
         self.metrics.close()
         self.calls.close()
+
+    async def full(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """In place of `asgi` for a connection beyond those that may be open: it learns that, and what needs
+        no key."""
+        if scope["path"] in OPEN_PATHS:
+            await self.asgi(scope, receive, send)
+            return
+        problem = Problem(
+            429,
+            "Too many connections are open (gateway.max_connections)",
+            code="too_many_connections",
+            retry_after=RETRY_AFTER_S,
+            close=True,
+        )
+        self.metrics.refused(problem.code)
+        await answer_to(problem, scope["path"])(scope, receive, send)
 
     async def _openapi(self, request: Request) -> Response:
         return json_response(self._description)

@@ -15,6 +15,7 @@ import orjson
 from starlette.requests import Request
 
 from embedctl.gateway.admission import Admission
+from embedctl.gateway.connection import on_lost
 from embedctl.gateway.problems import RETRY_AFTER_S, ClientGone, Problem
 from embedctl.progress import CancelToken
 from embedctl.settings import GatewaySettings
@@ -96,11 +97,11 @@ class Call:
         self._why = "deadline"
         self._reading = False
         self._held = 0
-        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
         self._calls.opened(self)
+        on_lost(self._request.scope, lambda: self.end("gone"))
         return self
 
     async def __aexit__(
@@ -108,8 +109,7 @@ class Call:
     ) -> None:
         self._calls.closed(self)
         self._calls.bytes_held -= self._held
-        if self._watch is not None:
-            self._watch.cancel()
+        on_lost(self._request.scope, None)
         try:
             await self._scope.__aexit__(kind, error, trace)
         except TimeoutError:
@@ -148,8 +148,6 @@ class Call:
         Raises:
             Problem: Too many wait already.
         """
-        if self._watch is None:
-            self._watch = asyncio.create_task(self._watch_client())
         admission = self._calls.admission
         await admission.enter(texts)
         token = CancelToken()
@@ -228,11 +226,6 @@ class Call:
                 408, f"The body did not arrive within {self._seconds:g} s", code="timeout", close=True
             )
         return Problem(504, f"No answer within the deadline of {self._seconds:g} s", code="timeout")
-
-    async def _watch_client(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        self.end("gone")
 
 
 def _on(loop: asyncio.AbstractEventLoop, do: Callable[[int], None], texts: int) -> None:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 
+from starlette.types import Scope
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S: Final = 20.0
 """Time for the head of a request, once the connection or the request has begun."""
 HEAD_BYTES: Final = 64 * 1024
 """Of one request's head together with what follows its body (the trailers)."""
+_REFUSED_AT_ONCE: Final = 64
+"""Connections beyond the limit that may wait to be told so; any more are closed without a word."""
+_IN_SCOPE: Final = "embedctl.connection"
+
+
+def on_lost(scope: Scope, do: Callable[[], None] | None) -> None:
+    """Have `do` called, on the event loop, when a request's client goes away; None: no longer.
+
+    Cheaper than a task that waits for ASGI's `http.disconnect`, which every request would pay for.
+    """
+    scope[_IN_SCOPE].on_lost = do
 
 
 class Connection(HttpToolsProtocol):
@@ -26,6 +40,8 @@ class Connection(HttpToolsProtocol):
         self._unfinished = 0
         self._parsed = 0
         self._unread = 0
+        self.on_lost: Callable[[], None] | None = None
+        """Called once when the connection is lost, for the request that is being answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -34,6 +50,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         was_in_head = self._in_head
@@ -51,6 +69,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        cast(dict[str, object], self.scope)[_IN_SCOPE] = self
         self._in_head = True
         self._unfinished = self._parsed = 0
 
@@ -92,3 +111,18 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:  # the next request began before this one's answer
             self._wait_for_head()
+
+
+def limited(most: int, full: ASGIApp) -> type[Connection]:
+    """Connections of which `most` may be open at once; what those beyond ask is answered by `full`."""
+
+    class Limited(Connection):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            beyond = len(self.connections) - most
+            if beyond > _REFUSED_AT_ONCE:
+                transport.abort()
+            elif beyond > 0:
+                self.app = full
+
+    return Limited

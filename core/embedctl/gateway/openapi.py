@@ -33,13 +33,13 @@ _REFUSALS: Final = {
     409: "The vectors would not have the demanded fingerprint.",
     413: "The body is too large.",
     415: "The body is compressed.",
-    429: "Too many requests; Retry-After says when to try again.",
+    429: "Too many requests or connections; Retry-After says when to try again.",
     502: "The backend answered something that cannot be right.",
     503: "The backend cannot answer now.",
     504: "The deadline passed.",
 }
 _EMBEDDING_REFUSALS: Final = tuple(_REFUSALS)
-_READING_REFUSALS: Final = (400, 401, 403, 404, 405)
+_READING_REFUSALS: Final = (400, 401, 403, 404, 405, 429)
 
 
 def describe(names: ModelNames, settings: GatewaySettings, *, keyed: bool) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import uvicorn
 from embedctl.engine.facade import EngineFacade
 from embedctl.errors import UsageError
 from embedctl.gateway.app import GatewayApp
-from embedctl.gateway.connection import Connection
+from embedctl.gateway.connection import limited
 from embedctl.gateway.keys import Keys, load_keys
+from embedctl.gateway.open_files import room_for
 from embedctl.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class Gateway:
         app = GatewayApp(self._engine, self._settings, keys)
         config = uvicorn.Config(
             app.asgi,
-            http=Connection,
+            http=limited(room_for(self._settings.max_connections), app.full),
             ws="none",
             lifespan="off",
             log_config=None,
