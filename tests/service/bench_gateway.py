@@ -4,8 +4,9 @@
 
 The engine answers at once, so that only the way there and back is measured. Overhead: one text by
 `Engine.embed` and by the gateway, in turns, medians and their difference. The client is a process of its own
-that sends prepared bytes and waits for the answer's last one; what Python's own HTTP client takes, in this
-process, stands in the second line, and so does the CPU time of this process. A processor that has slept
+that sends prepared bytes and waits for the answer's last one. Beside it: the least that a Starlette
+application costs over the same engine, the gateway asked by Python's own HTTP client in this process, and
+the CPU time of this process. A processor that has slept
 for milliseconds wakes slowly and with cold caches, so the same code costs more above an engine that takes
 a while: hence also above one that sleeps, with a bare exchange of bytes between two threads as the floor.
 Rate: requests of 32 texts with 1,024 numbers each, read by a client that parses nothing and by the official
@@ -17,6 +18,7 @@ too.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import json
 import os
@@ -27,11 +29,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from embedctl.demo.ollama_scheduler import Embedded, ServedModel
 from embedctl.demo.ollama_server import OllamaServer
@@ -48,6 +57,7 @@ VECTORS = np.random.default_rng(4).standard_normal((BATCH, DIMENSION)).astype(np
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
 TEXT = "how long may a deposit be kept after the end of a tenancy agreement?"
 TEXTS = [TEXT] * BATCH
+PATH = "/v1/embeddings"
 
 
 class InstantEngine(FakeEngine):
@@ -154,16 +164,44 @@ def rate(do: Callable[[], object], seconds: float) -> float:
     return count / passed
 
 
+@contextmanager
+def bare(engine: EngineFacade) -> Iterator[str]:
+    """The least that the gateway's framework and server do for one text: read JSON, ask a thread, answer."""
+    pool = ThreadPoolExecutor(1)
+
+    async def embeddings(request: Request) -> Response:
+        texts = [orjson.loads(await request.body())["input"]]
+        result = await asyncio.get_running_loop().run_in_executor(pool, engine.embed, texts)
+        return Response(result.vectors.tobytes())
+
+    app = Starlette(routes=[Route(PATH, embeddings, methods=["POST"])])
+    # With the protocol named, asyncio sends small packets at once.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    pool.shutdown()
+
+
 def overhead(title: str, engine: EngineFacade, url: str) -> None:
-    path, body = "/v1/embeddings", {"model": "embedctl", "input": TEXT, "encoding_format": "base64"}
-    asked = RawClient(url, path, body)
-    with LeanClient(url, path, json.dumps(body)) as lean:
-        direct, through, beside = costs(lambda: engine.embed([TEXT]), lean, asked)
-    print(f"{title}: Engine.embed {direct.wall:.3f} ms")
-    for name, cost in (("to a client that only waits", through), ("with http.client, same process", beside)):
+    body = {"model": "embedctl", "input": TEXT, "encoding_format": "base64"}
+    with ExitStack() as stack:
+        lean, framework = (
+            stack.enter_context(LeanClient(at, PATH, json.dumps(body)))
+            for at in (url, stack.enter_context(bare(engine)))
+        )
+        # Client and server share this process and its lock: what an application in Python sees at worst.
+        asked = RawClient(url, PATH, body)
+        direct, *found = costs(lambda: engine.embed([TEXT]), lean, framework, asked)
+    print(f"{title}: Engine.embed {direct.wall:.3f} ms, above it")
+    for name, cost in zip(("gateway", "bare Starlette", "gateway, http.client here"), found, strict=True):
         print(
-            f"    gateway, {name:<31} {cost.wall:7.3f} ms   above it {cost.wall - direct.wall:6.3f} ms, "
-            f"{cost.cpu - direct.cpu:6.3f} ms of CPU in this process"
+            f"    {name:<28} {cost.wall - direct.wall:6.3f} ms, {cost.cpu - direct.cpu:6.3f} ms of CPU here"
         )
 
 

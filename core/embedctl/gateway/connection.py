@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from starlette.types import Scope
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S: Final = 20.0
@@ -22,9 +21,12 @@ _IN_SCOPE: Final = "embedctl.connection"
 def on_lost(scope: Scope, do: Callable[[], None] | None) -> None:
     """Have `do` called, on the event loop, when a request's client goes away; None: no longer.
 
-    Cheaper than a task that waits for ASGI's `http.disconnect`, which every request would pay for.
+    Cheaper than a task that waits for ASGI's `http.disconnect`, which every request would pay for. Under
+    another server than ours nothing is called.
     """
-    scope[_IN_SCOPE].on_lost = do
+    connection = scope.get(_IN_SCOPE)
+    if connection is not None:
+        connection.on_lost = do
 
 
 class Connection(HttpToolsProtocol):
