@@ -35,6 +35,8 @@ ASKED: dict[str, Callable[[Any], object]] = {
     "embed": lambda e: e.embed(["one", "two ü 🙂"], backend="ollama", normalize=False),
     "cancel_job": lambda e: e.cancel_job(99),
     "fingerprint": lambda e: e.fingerprint("ollama"),
+    "tokens": lambda e: e.tokens(["one", "two ü 🙂"]),
+    "nearest": lambda e: e.nearest(e.embed(["one river"]), passages=["a", "b ü"], count=1),
     "refresh": lambda e: e.refresh(),
     "plan_switch": lambda e: e.plan_switch("ollama", keep_both=True),
     "trial": lambda e: e.trial(),

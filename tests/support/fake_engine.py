@@ -30,9 +30,11 @@ from embedctl.records import (
     Fingerprint,
     Health,
     ModelStatus,
+    Nearest,
     Status,
     Study,
     SwitchPlan,
+    Tokenisation,
     Trial,
     TrialReport,
 )
@@ -100,6 +102,29 @@ class FakeEngine(FakeRecords):
     def fingerprint(self, backend: str | None = None) -> Fingerprint:
         self._called("fingerprint", backend)
         return canned.fingerprint(backend or self.active)
+
+    def tokens(self, texts: Sequence[str]) -> Tokenisation:
+        """A piece per word, and `token_limit` of them are read."""
+        self._called("tokens", len(texts))
+        if self.no_pieces is not None:
+            return Tokenisation("BAAI/bge-m3", (), None, self.no_pieces.what, self.no_pieces)
+        return canned.tokenisation(texts, self.token_limit)
+
+    def nearest(
+        self,
+        of: EmbedResult,
+        *,
+        passages: Sequence[str] | None = None,
+        count: int = 3,
+        cancel: CancelToken | None = None,
+    ) -> Nearest:
+        """By the scripted vectors, in which texts are the closer the more words they share."""
+        self._called("nearest", of.backend, len(passages) if passages is not None else None, count)
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        searched = canned.PASSAGES if passages is None else tuple(("", text) for text in passages)
+        scores = of.vectors @ np.stack([_vector(text) for _, text in searched]).T
+        return canned.nearest(of.backend, searched, scores, count)
 
     def refresh(self) -> tuple[BackendStatus, ...]:
         self._called("refresh")
@@ -318,10 +343,14 @@ def fresh_engine(**changes: Any) -> FakeEngine:
 
 
 def _vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A unit vector of 1,024 numbers that depends on the text alone."""
-    seed = int.from_bytes(text.encode()[:32].ljust(32, b"\0"), "little") % 2**32
-    vector = np.random.default_rng(seed).standard_normal(1024).astype(np.float32)
-    return vector / np.linalg.norm(vector)
+    """A unit vector of 1,024 numbers that depends on the text's words alone."""
+    vector = sum(_word_vector(word) for word in text.lower().split() or [""])
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def _word_vector(word: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    seed = int.from_bytes(word.encode()[:32].ljust(32, b"\0"), "little") % 2**32
+    return np.random.default_rng(seed).standard_normal(1024)
 
 
 def _conforms(engine: FakeEngine) -> EngineFacade:

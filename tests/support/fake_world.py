@@ -131,6 +131,8 @@ class FakeWorld:
         calls: Every call that starts or changes something, in order, such as `("load", "native")`.
         errors: By method name, an error that the method raises instead of answering.
         running: Jobs that run, by id.
+        token_limit: The most tokens of a text that the model is said to read.
+        no_pieces: Why there is no tokenizer, if there is none.
         conditions: What `health` says of a backend in place of what follows from its state.
     """
 
@@ -170,6 +172,8 @@ class FakeWorld:
         self.changes: tuple[str, ...] | None = ()
         self.stored_events: list[Event] = list(canned.events())
         self.findings = canned.findings()
+        self.token_limit: int | None = 8192
+        self.no_pieces: Failure | None = None
         self.errors: dict[str, EmbedctlError] = {}
         self.calls: list[tuple[object, ...]] = []
         self.closed = False

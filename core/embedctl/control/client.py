@@ -31,6 +31,7 @@ from embedctl.records import (
     Health,
     JobUpdate,
     ModelStatus,
+    Nearest,
     Run,
     RunComparison,
     RunSummary,
@@ -38,6 +39,7 @@ from embedctl.records import (
     Study,
     StudySummary,
     SwitchPlan,
+    Tokenisation,
     Trial,
     TrialReport,
 )
@@ -131,6 +133,21 @@ class RemoteEngine:
 
     def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
         return self._quick(EngineFacade.fingerprint, backend)
+
+    def tokens(self, texts: Sequence[str]) -> Tokenisation:
+        return self._ask(EngineFacade.tokens, list(texts))
+
+    def nearest(
+        self,
+        of: EmbedResult,
+        *,
+        passages: Sequence[str] | None = None,
+        count: int = 3,
+        cancel: CancelToken | None = None,
+    ) -> Nearest:
+        options: dict[str, object] = {"passages": passages, "count": count}
+        found: Nearest = self._connection.patient_link().call("nearest", (of,), options, cancel=cancel)
+        return found
 
     # The façade: backends ---
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from embedctl.engine.answering import Answering, Wanted
 from embedctl.engine.backend_work import BACKEND_JOBS, BackendWork
+from embedctl.engine.corpora import Corpora, built_in_corpus, own_corpus
 from embedctl.engine.jobs import Job, JobRunner
 from embedctl.engine.journal import this_process
 from embedctl.engine.lifecycle import Lifecycle
@@ -21,6 +22,7 @@ from embedctl.engine.parts import Parts
 from embedctl.engine.sampling import Recorder, make_sampler
 from embedctl.engine.studies import Studies
 from embedctl.engine.switching import Switcher
+from embedctl.engine.tokenising import Tokenising
 from embedctl.engine.traffic import Traffic
 from embedctl.engine.trial import Trials, check_trial
 from embedctl.engine.vitals import Vitals
@@ -37,9 +39,11 @@ from embedctl.records import (
     Fingerprint,
     Health,
     ModelStatus,
+    Nearest,
     Sample,
     Status,
     SwitchPlan,
+    Tokenisation,
     Trial,
     TrialReport,
 )
@@ -110,6 +114,10 @@ class Engine(MeasuringCalls):
         )
         self._model_work = ModelWork(parts, lifecycle, settings, clock)
         self._answering = Answering(lifecycle, self._traffic, self._trials, parts.backends)
+        self._tokenising = Tokenising(
+            settings, lambda: parts.hub.folder(), lambda: lifecycle.backend("native").status()
+        )
+        self._corpora = Corpora(self.embed)
         self._watch = BackendWatch(
             parts.backends.values(),
             self._traffic,
@@ -201,6 +209,20 @@ class Engine(MeasuringCalls):
         known = self._lifecycle.backend(backend or self._traffic.active).fingerprint()
         gpu = self._machine.gpu.name if self._machine.gpu else "no GPU"
         return replace(known, driver=self._machine.driver, machine=f"{self._machine.hostname}, {gpu}")
+
+    def tokens(self, texts: Sequence[str]) -> Tokenisation:
+        return self._tokenising.tokens(texts)
+
+    def nearest(
+        self,
+        of: EmbedResult,
+        *,
+        passages: Sequence[str] | None = None,
+        count: int = 3,
+        cancel: CancelToken | None = None,
+    ) -> Nearest:
+        corpus = built_in_corpus() if passages is None else own_corpus(passages)
+        return self._corpora.nearest(of, corpus, count, cancel)
 
     # The façade: backends ---
 

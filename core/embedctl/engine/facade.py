@@ -24,6 +24,7 @@ from embedctl.records import (
     Health,
     JobUpdate,
     ModelStatus,
+    Nearest,
     Run,
     RunComparison,
     RunSummary,
@@ -31,6 +32,7 @@ from embedctl.records import (
     Study,
     StudySummary,
     SwitchPlan,
+    Tokenisation,
     Trial,
     TrialReport,
 )
@@ -105,6 +107,34 @@ class EngineFacade(Protocol):
 
     def fingerprint(self, backend: BackendName | None = None) -> Fingerprint:
         """What a backend's vectors (None: the active one's) depend on, as far as known now. Never blocks."""
+
+    def tokens(self, texts: Sequence[str]) -> Tokenisation:
+        """[slow] The model's own pieces of texts, and where its length limit cuts; nothing has to be loaded.
+
+        Raises:
+            InvalidTextError: A text is not valid Unicode.
+        """
+
+    def nearest(
+        self,
+        of: EmbedResult,
+        *,
+        passages: Sequence[str] | None = None,
+        count: int = 3,
+        cancel: CancelToken | None = None,
+    ) -> Nearest:
+        """[slow] The `count` passages nearest to each text of an answer, by the backend that gave it.
+
+        A corpus is embedded once per model and backend, and then kept in memory.
+
+        Args:
+            passages: What is searched; None: built-in paragraphs in six languages.
+
+        Raises:
+            BackendError: The passages could not be embedded, or the backend is no longer the same.
+            Cancelled: `cancel` was set.
+            UsageError: There are no passages, or too many.
+        """
 
     # Backends
 

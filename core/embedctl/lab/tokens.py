@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TokenCounter = Callable[[Sequence[str]], int]
 
@@ -13,6 +17,18 @@ def token_counter(folder: Path) -> TokenCounter | None:
 
     Texts longer than the model's limit count in full, so that they can be told from those that fit.
     """
+    tokenizer = open_tokenizer(folder)
+    if tokenizer is None:
+        return None
+
+    def count(texts: Sequence[str]) -> int:
+        return sum(len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts)))
+
+    return count
+
+
+def open_tokenizer(folder: Path) -> Tokenizer | None:
+    """The folder's tokenizer, which neither pads nor cuts; None if there is no fast one."""
     file = folder / "tokenizer.json"
     if not file.is_file():
         return None
@@ -21,8 +37,4 @@ def token_counter(folder: Path) -> TokenCounter | None:
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-
-    def count(texts: Sequence[str]) -> int:
-        return sum(len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts)))
-
-    return count
+    return tokenizer

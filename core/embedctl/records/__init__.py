@@ -30,6 +30,7 @@ from embedctl.records.checks import (
 )
 from embedctl.records.claims import ChartSeries, Claim, ClaimChart, ClaimsReport, ClaimVerdict
 from embedctl.records.coexist import Coexistence, CoexistReport, CoexistVerdict
+from embedctl.records.inspection import Nearest, NearPassage, Piece, Tokenisation, Tokenised
 from embedctl.records.jobs import (
     Failure,
     JobState,
@@ -113,8 +114,11 @@ __all__ = [
     "MeasurementKind",
     "ModelFile",
     "ModelStatus",
+    "NearPassage",
+    "Nearest",
     "Outcome",
     "ParityGroup",
+    "Piece",
     "Preflight",
     "ProgressItem",
     "Provenance",
@@ -140,6 +144,8 @@ __all__ = [
     "SwitchReport",
     "TextFailure",
     "Threshold",
+    "Tokenisation",
+    "Tokenised",
     "Trial",
     "TrialReport",
     "TuneReport",

@@ -31,12 +31,14 @@ from tests.support.canned.machine import (
 )
 from tests.support.canned.runs import compare, run, summary
 from tests.support.canned.studies import check_study, coexist_study, quality_study, study_summary
+from tests.support.canned.texts import PASSAGES, nearest, tokenisation
 
 __all__ = [
     "DIGEST",
     "GIB",
     "MIB",
     "NOW",
+    "PASSAGES",
     "POOL",
     "REVISION",
     "SWITCH_STEPS",
@@ -52,6 +54,7 @@ __all__ = [
     "load_report",
     "model",
     "native",
+    "nearest",
     "ollama",
     "processes",
     "quality_study",
@@ -62,6 +65,7 @@ __all__ = [
     "switch_plan",
     "switch_report",
     "switch_steps",
+    "tokenisation",
     "trial_report",
     "tune_report",
     "without_gpu",
