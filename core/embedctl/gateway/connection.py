@@ -9,6 +9,8 @@ from typing import Any, Final, cast
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from embedctl.gateway.transport import OneSend
+
 HEAD_S: Final = 20.0
 """Time for the head of a request, once the connection or the request has begun."""
 HEAD_BYTES: Final = 64 * 1024
@@ -46,7 +48,7 @@ class Connection(HttpToolsProtocol):
         """Called once when the connection is lost, for the request that is being answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, OneSend(transport, self.loop)))
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
