@@ -13,10 +13,10 @@ from embedctl.cli.app import EXIT_NO, app, engine
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, say
-from embedctl.cli.texts import lines_of
 from embedctl.errors import UsageError
 from embedctl.format import format_bytes, format_duration
 from embedctl.records import BackendState, EmbedResult, SwitchPlan, SwitchReport
+from embedctl.text_files import lines_of
 
 BackendArgument = Annotated[str, typer.Argument(help="native or ollama")]
 

@@ -13,11 +13,11 @@ from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit_json, say
 from embedctl.cli.studies import EXIT_UNDECIDED, last_study
-from embedctl.cli.texts import texts_of
 from embedctl.errors import UsageError
 from embedctl.format import format_moment
 from embedctl.records import CheckReport, Outcome, Study
 from embedctl.study_data import check_report
+from embedctl.text_files import texts_of
 
 if TYPE_CHECKING:
     from embedctl.engine.facade import EngineFacade
