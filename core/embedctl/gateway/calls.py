@@ -11,10 +11,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-import orjson
 from starlette.requests import Request
 
 from embedctl.gateway.admission import Admission
+from embedctl.gateway.bodies import LARGE, read_json
 from embedctl.gateway.connection import on_lost
 from embedctl.gateway.problems import RETRY_AFTER_S, ClientGone, Problem
 from embedctl.progress import CancelToken
@@ -130,13 +130,14 @@ class Call:
             Problem: It is too large, compressed, or not such an object.
         """
         body = await self._body()
-        try:
-            found = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Problem(400, f"The body is not valid JSON: {error}", code="invalid_json") from None
+        found = await self.beside(lambda: read_json(body, self._calls.settings))
         if not isinstance(found, dict):
             raise Problem(400, "The body must be a JSON object", code="invalid_json")
         return found
+
+    async def beside(self, do: Callable[[], T]) -> T:
+        """What `do` makes of the body; in a thread where that is large, so that others go on meanwhile."""
+        return await asyncio.to_thread(do) if self._held >= LARGE else do()
 
     async def work(self, texts: int, do: Callable[[float, CancelToken], T]) -> T:
         """Wait for a place for so many texts, then run `do` in a thread.

@@ -57,7 +57,8 @@ class OllamaApi:
             value = body.get("input")
             if value is None or value in ("", []):  # what preloads a model at Ollama
                 return json_response({"model": target.model, "embeddings": []})
-            inputs = read_inputs(value, self._calls.settings, token_ids=False)
+            settings = self._calls.settings
+            inputs = await call.beside(lambda: read_inputs(value, settings, token_ids=False))
             dimensions = None if body.get("dimensions") == 0 else read_dimensions(body)
             may_cut = _flag(body, "truncate", default=True)
 

@@ -42,7 +42,8 @@ class OpenAIApi:
         async with self._calls.open(request) as call:
             body = await call.json()
             target = self._names.target(body.get("model"))
-            inputs = read_inputs(_required(body, "input"), self._calls.settings, token_ids=True)
+            value, settings = _required(body, "input"), self._calls.settings
+            inputs = await call.beside(lambda: read_inputs(value, settings, token_ids=True))
             as_base64 = _is_base64(body.get("encoding_format"))
             dimensions = read_dimensions(body)
             partial = request.headers.get(PARTIAL_HEADER) in ("1", "true")
