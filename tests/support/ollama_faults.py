@@ -45,6 +45,9 @@ class MadeUpRunner:
         self.closed = False
         self.embedded: list[str] = []
 
+    def too_long(self, text: str) -> bool:
+        return len(text.split()) + 2 > self.limit
+
     def embed(self, text: str) -> Embedded:
         self.embedded.append(text)
         words = text.split()

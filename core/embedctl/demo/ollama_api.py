@@ -124,10 +124,10 @@ class OllamaApi:
                 return Reply(200, {"model": body["model"], "embeddings": []})
             results = []
             for text in texts:
-                results.append(lease.embed(text))
-                # The rest is not embedded in vain.
-                if results[-1].truncated and body.get("truncate") is False:
+                # Ollama tokenizes each text before it embeds it, and embeds no further after a refusal.
+                if body.get("truncate") is False and lease.too_long(text):
                     return error_reply(400, "the input length exceeds the context length")
+                results.append(lease.embed(text))
         try:
             vectors = [_unit(result.vector, int(body.get("dimensions") or 0)) for result in results]
         except ValueError as error:

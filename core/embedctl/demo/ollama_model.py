@@ -9,6 +9,7 @@ from typing import Any
 
 from embedctl.demo.ollama_scheduler import Embedded, ServedModel, StartRunner
 from embedctl.errors import BackendAnswerError, UsageError
+from embedctl.lab.tokens import TokenCounter, token_counter
 from embedctl.worker.client import WorkerClient
 from embedctl.worker.protocol import WorkerOptions
 
@@ -71,8 +72,13 @@ def _json(path: Path) -> dict[str, Any]:
 class WorkerRunner:
     """A runner that is a process of its own: the native backend's worker, on the CPU, one text at a time."""
 
-    def __init__(self, client: WorkerClient) -> None:
+    def __init__(self, client: WorkerClient, count: TokenCounter | None, limit: int) -> None:
         self._client = client
+        self._count = count
+        self._limit = limit
+
+    def too_long(self, text: str) -> bool:
+        return self._count is not None and self._count([text]) > self._limit
 
     def embed(self, text: str) -> Embedded:
         answer = self._client.embed([text], batch_size=1, normalize=False)
@@ -84,13 +90,21 @@ class WorkerRunner:
         self._client.stop()
 
 
-def runner_starter(folder: Path, log_dir: Path) -> StartRunner:
-    """What starts runners over `folder`, with a length limit in tokens."""
+def runner_starter(folder: Path, log_dir: Path, references: Path | None = None) -> StartRunner:
+    """What starts runners over `folder`, with a length limit in tokens.
+
+    Args:
+        references: Where a load leaves what makes the next one quick, as llama-server's are.
+    """
+    count = token_counter(folder)
 
     def start(limit: int) -> WorkerRunner:
-        options = WorkerOptions(str(folder), device="cpu", dtype="float32", batch_size=1, max_tokens=limit)
+        options = WorkerOptions(
+            str(folder), device="cpu", dtype="float32", batch_size=1, max_tokens=limit,
+            references=None if references is None else str(references),
+        )  # fmt: skip
         client = WorkerClient(options, log_file=log_dir / "demo-ollama-runner.log")
         client.start()
-        return WorkerRunner(client)
+        return WorkerRunner(client, count, limit)
 
     return start

@@ -27,8 +27,13 @@ class DemoOllama:
 
     @staticmethod
     @contextmanager
-    def start(model_folder: Path, tag: str, log_dir: Path) -> Iterator[DemoOllama]:
+    def start(
+        model_folder: Path, tag: str, log_dir: Path, references: Path | None = None
+    ) -> Iterator[DemoOllama]:
         """Run the server for as long as the `with` block runs; its runner ends with it.
+
+        Args:
+            references: Where a load leaves what makes the next one quick; None: nowhere.
 
         Raises:
             BackendUnavailableError: It did not start; names its log.
@@ -37,6 +42,7 @@ class DemoOllama:
         log = log_dir / "demo-ollama.log"
         command = [sys.executable, "-m", "embedctl.demo.ollama_server"]
         command += ["--model-folder", str(model_folder), "--tag", tag, "--log-dir", str(log_dir)]
+        command += ["--references", str(references)] if references is not None else []
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 command,

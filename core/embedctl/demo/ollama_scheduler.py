@@ -52,6 +52,9 @@ class Embedded:
 class Runner(Protocol):
     """A loaded model: the demo's `llama-server`."""
 
+    def too_long(self, text: str) -> bool:
+        """Whether `embed` would cut the text; counts its tokens and embeds nothing."""
+
     def embed(self, text: str) -> Embedded:
         """Embed one text, cut at the length limit that the runner was started with."""
 
@@ -82,6 +85,9 @@ class Lease:
         self.load_seconds = load_seconds
         self._runner = runner
         self._one_text = one_text
+
+    def too_long(self, text: str) -> bool:
+        return self._runner.too_long(text)
 
     def embed(self, text: str) -> Embedded:
         """One text at a time, whoever asks, as Ollama does it for embedding models."""

@@ -176,12 +176,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tag", required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log-dir", type=Path, required=True, help="for the runner's log")
+    parser.add_argument("--references", type=Path, help="where a load leaves what makes the next one quick")
     given = parser.parse_args(arguments)
 
     from embedctl.demo.ollama_model import describe_folder, runner_starter
 
     model = describe_folder(given.model_folder, full_name(given.tag))
-    start = runner_starter(given.model_folder, given.log_dir)
+    start = runner_starter(given.model_folder, given.log_dir, given.references)
     with OllamaServer(model, start, port=given.port, language_model=DemoLanguageModel()) as server:
         sys.stdout.write(json.dumps({"port": server.port, "version": VERSION}) + "\n")
         sys.stdout.flush()

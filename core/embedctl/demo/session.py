@@ -70,7 +70,7 @@ class DemoSession:
         folder = demo_model_folder()
         with ExitStack() as stack:
             hub_server = stack.enter_context(HubServer({REPO: folder}, bytes_per_second=_DOWNLOAD_RATE))
-            ollama = stack.enter_context(DemoOllama.start(folder, TAG, paths.log_dir))
+            ollama = stack.enter_context(DemoOllama.start(folder, TAG, paths.log_dir, paths.references))
             model = ModelSettings(repo=REPO, revision="main", ollama_tag=TAG)
             adapted = settings.model_copy(
                 update={"model": model, "ollama": settings.ollama.model_copy(update={"host": ollama.host})}

@@ -274,6 +274,18 @@ def test_texts_that_are_cut_are_named_and_still_get_vectors(backend_at: MakeBack
     assert "2 of 4 texts were cut by Ollama at 8,192 tokens" in result.notes
 
 
+def test_texts_beside_one_that_is_too_long_are_embedded_once(backend_at: MakeBackend) -> None:
+    texts = [words(9000 + number) if number in (3, 4, 11, 13) else f"text {number}" for number in range(16)]
+    with running_ollama() as (server, weights):
+        backend = loaded(backend_at, server.host)
+        before = len(weights.runners[0].embedded)
+        result = backend.embed(EmbedRequest(texts))
+        asked = weights.runners[0].embedded[before:]
+    assert result.truncated == (3, 4, 11, 13)
+    assert asked[:3] == texts[:3], "they stood before the first one that was refused"
+    assert sorted(asked[3:]) == sorted(texts)
+
+
 def test_the_smaller_of_num_ctx_and_num_batch_is_where_texts_are_cut(backend_at: MakeBackend) -> None:
     with running_ollama() as (server, _):
         backend = loaded(backend_at, server.host, num_batch=2048)

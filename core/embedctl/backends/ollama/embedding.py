@@ -166,8 +166,10 @@ def _embed_some(indices: list[int], texts: Sequence[str], post: Post, outcome: O
         answer = post(some, truncate=False)
     except TextRefused as refused:
         if len(indices) > 1:
-            if refused.fault is TextFault.TOO_LONG:  # the long ones together, so that few halves hold one
-                indices = sorted(indices, key=lambda index: len(texts[index]))
+            if refused.fault is TextFault.TOO_LONG:
+                # The long ones together, so that few halves hold one; and first, so that a half is refused
+                # before its other texts have been embedded in vain.
+                indices = sorted(indices, key=lambda index: len(texts[index]), reverse=True)
             else:
                 outcome.note("one text failed its batch; the batch was halved until it stood alone")
             middle = len(indices) // 2
