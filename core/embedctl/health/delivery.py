@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+
+from embedctl.environment import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +26,8 @@ class Delivery:
     """Sends each alert once, in their order.
 
     Args:
-        command: Program and arguments; gets the alert as JSON on its standard input. No shell is involved.
+        command: Program and arguments; gets the alert as JSON on its standard input. No shell is involved,
+            and embedctl's own secrets are not in its environment.
         webhook: Gets the alert as JSON by POST. Its address may be a secret and is never told.
         timeout: Seconds for the command, and for each attempt of the webhook.
         failed: Told in a few words why an alert did not arrive; called on the delivery's thread.
@@ -89,6 +93,7 @@ class Delivery:
                 input=json.dumps(payload).encode(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                env=without_secrets(os.environ),
                 timeout=self._timeout,
                 check=False,
             )

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from embedctl.environment import without_secrets
 from embedctl.errors import HubConversionError, HubSpaceError
 from embedctl.progress import CancelToken
 
@@ -34,7 +35,7 @@ def convert_weights(source: Path, target: Path, told: Told, cancel: CancelToken)
     target.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "embedctl.hub.convert", str(source), str(target)]
     # One core suffices (the disk is the limit), and the machine may be serving requests meanwhile.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = without_secrets(os.environ) | {"OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=complaints, env=environment, encoding="utf-8"

@@ -13,17 +13,12 @@ from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import IO, Final
 
+from embedctl.environment import without_secrets
+
 _TAIL_BYTES: Final = 8192
 _TAIL_LINES: Final = 8
 _FATAL: Final = "Fatal Python error"
 """How faulthandler begins its report."""
-_SECRETS: Final = (
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-    "HUGGINGFACE_HUB_TOKEN",
-    "HF_API_TOKEN",
-    "EMBEDCTL_API_KEY",  # of the gateway, which runs in the parent
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +58,8 @@ def worker_environment(
         threads: For OpenMP; None leaves it the choice.
         bytecode: Where compiled modules go (see `bytecode_folder`).
     """
-    dropped = (*_SECRETS, "PYTHONDONTWRITEBYTECODE")  # compiling torch and transformers anew takes seconds
-    environment = {name: value for name, value in inherited.items() if name not in dropped}
+    environment = without_secrets(inherited)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling torch and transformers anew takes seconds
     if bytecode is not None:
         environment.setdefault("PYTHONPYCACHEPREFIX", str(bytecode))
     environment |= {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -123,6 +124,20 @@ def test_a_command_gets_the_alert_on_its_standard_input(tmp_path: Path) -> None:
     target = tmp_path / "alert.json"
     assert deliver({"condition": "down"}, command=(sys.executable, "-c", copy, str(target))) == []
     assert json.loads(target.read_text()) == {"condition": "down"}
+
+
+def test_a_command_has_its_environment_without_the_secrets_of_embedctl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("EMBEDCTL_API_KEY", "HF_TOKEN", "OLLAMA_API_KEY", "embedctl_alerts__webhook")
+    for name in (*secrets, "PAGER_TOKEN"):
+        monkeypatch.setenv(name, "hidden")
+    tell = "import json, os, sys; open(sys.argv[1], 'w').write(json.dumps(dict(os.environ)))"
+    target = tmp_path / "environment.json"
+    assert deliver({}, command=(sys.executable, "-c", tell, str(target))) == []
+    seen = json.loads(target.read_text())
+    assert not set(secrets) & set(seen)
+    assert (seen["PAGER_TOKEN"], seen["PATH"]) == ("hidden", os.environ["PATH"])
 
 
 @pytest.mark.parametrize(
