@@ -128,7 +128,7 @@ class _Sender:
 def work_of(texts: CheckTexts) -> int:
     """How much `collect` has to do for one backend, in texts."""
     solo = min(SOLO_TEXTS, len(texts.texts))
-    return len(texts.texts) + solo * (3 + ROUNDS) + 3 * len(_MIXED_LENGTHS) + _LIMIT_WORK
+    return len(texts.texts) + solo * (2 + ROUNDS) + 3 * len(_MIXED_LENGTHS) + _LIMIT_WORK
 
 
 def collect(
@@ -160,8 +160,9 @@ def collect(
         done += more
 
     try:
-        _ask_in_shapes(send, evidence, texts, ruler, count, tell)
+        solo = _ask_in_shapes(send, evidence, texts, ruler, count, tell)
         _ask_all(send, evidence, texts, tell)
+        _compare_with_alone(evidence, texts, solo)
         tell("length limit", _LIMIT_WORK * 0.7)
         evidence.limit = find_limit(target.name, send.tolerant, ruler, target.fingerprint.max_tokens)
         tell("known lengths", _LIMIT_WORK * 0.3)
@@ -178,21 +179,23 @@ def _ask_in_shapes(
     ruler: Ruler,
     count: TokenCounter | None,
     tell: Callable[[str, float], None],
-) -> None:
+) -> Solo:
+    """Returns some of the texts with their vectors, each sent alone."""
     chosen = _some(texts)
     tell("one text at a time", len(chosen))
     solo = _alone(send, evidence, chosen, count)
     if len(solo.texts):
-        tell("lists", 2 * len(chosen))
-        evidence.shapes.append(in_a_list(send, solo, "a list"))
+        tell("a list", len(chosen))
+        evidence.shapes.append(in_a_list(send, solo, "a list", rounds=1))
         tell("requests at once", ROUNDS * len(chosen))
         evidence.shapes.append(at_once(send, solo))
     longest = evidence.fingerprint.max_tokens or max(_MIXED_LENGTHS)
     mixed = [ruler.text(min(length, longest)) for length in _MIXED_LENGTHS]
     tell("lists of mixed lengths", 3 * len(mixed))
-    solo = _alone(send, evidence, list(dict.fromkeys((*mixed, *chosen[:4]))), count)
-    if len(solo.texts):
-        evidence.shapes.append(in_a_list(send, solo, "a list of mixed lengths"))
+    among_mixed = _alone(send, evidence, list(dict.fromkeys((*mixed, *chosen[:4]))), count)
+    if len(among_mixed.texts):
+        evidence.shapes.append(in_a_list(send, among_mixed, "a list of mixed lengths", rounds=2))
+    return solo
 
 
 def _some(texts: CheckTexts) -> list[str]:
@@ -251,6 +254,17 @@ def _ask_all(
             evidence.vectors[start : start + len(some)] = result.vectors
         evidence.failures |= {start + failure.index: failure.what for failure in result.failures}
         evidence.rescaled += len(result.rescaled)
+
+
+def _compare_with_alone(evidence: Evidence, texts: CheckTexts, solo: Solo) -> None:
+    """What came in the lists of the big set against the same texts' vectors alone; nothing is asked again."""
+    place = {text: number for number, text in enumerate(texts.texts)}
+    places = [place[text] for text in solo.texts]
+    known = [number for number, at in enumerate(places) if np.isfinite(evidence.vectors[at]).all()]
+    if known and evidence.vectors.shape[1]:
+        result = ShapeResult(f"lists of {LIST}")
+        solo.compare(result, known, evidence.vectors[[places[number] for number in known]])
+        evidence.shapes.append(result)
 
 
 def _ask_lengths(send: _Sender, evidence: Evidence, ruler: Ruler, count: TokenCounter | None) -> None:

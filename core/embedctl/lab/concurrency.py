@@ -76,7 +76,7 @@ class Solo:
         result.others += [int(row.argmax()) if row.max() >= AGREE else None for row in near]
 
 
-def in_a_list(embed: Embed, solo: Solo, shape: str, rounds: int = 2) -> ShapeResult:
+def in_a_list(embed: Embed, solo: Solo, shape: str, rounds: int) -> ShapeResult:
     """All texts in one request, in another order each time: what comes back must be in the order sent."""
     result = ShapeResult(shape)
     order = list(range(len(solo.texts)))

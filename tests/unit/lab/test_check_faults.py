@@ -92,7 +92,19 @@ def test_vectors_without_unit_norm_are_found(check: Check) -> None:
 def test_an_exchanged_order_in_a_list_is_found(check: Check) -> None:
     report = check(faults.swaps_in_lists())
     assert report.verdict == "not safe"
-    assert "in a list ollama gives 4 of 48 texts the vector of another: the order is wrong" in report.reasons
+    assert "in a list ollama gives 2 of 24 texts the vector of another: the order is wrong" in report.reasons
+
+
+def test_an_order_that_is_wrong_in_long_lists_alone_is_found_without_another_backend(
+    texts: CheckTexts,
+) -> None:
+    def turned(texts: list[str], rows: list[list[float]]) -> list[list[float]]:
+        return [*rows[1:], rows[0]] if len(rows) > 24 else rows
+
+    report = judge([evidence(texts, faults.changes(turned))], texts, count_words, not_compared="no native")
+    assert report.verdict == "not safe"
+    [reason, *_] = report.reasons
+    assert reason.startswith("in lists of 32 ollama gives 24 of 24 texts ")
 
 
 def test_wrong_vectors_under_concurrency_alone_are_found(check: Check) -> None:
