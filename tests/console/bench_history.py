@@ -1,8 +1,9 @@
 """What History costs over a month of recording: `python tests/console/bench_history.py [folder]`.
 
-Fills a store as 30 days at 1 Hz leave it behind (the store's own benchmark does that), opens the screen over
-an engine that reads it, and prints per step: seconds until what was asked for is drawn, of the wall clock and
-of the processor (all threads), without the pause that lets a turning wheel come to rest.
+Fills a store as 30 days at 1 Hz leave it behind (the store's own benchmark does that), with ten events a
+day, opens the screen over an engine that reads it, and prints per step: seconds until what was asked for is
+drawn, of the wall clock and of the processor (all threads), without the pause that lets a turning wheel come
+to rest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from embedctl.records import Event
 from embedctl.series import History
 from embedctl.store import Store
+from embedctl_console.screens import history_charts
 from embedctl_console.screens.history import HistoryScreen
 from tests.e2e.bench_store_history import NOW, RETENTION, fill
 from tests.support.console import console, settle
@@ -71,6 +73,7 @@ async def measure(name: str, step: Callable[[int], Awaitable[None]]) -> None:
 
 
 async def main(store: Store) -> None:
+    history_charts._SETTLE = 600.0  # it is read when a step says so
     app = console(StoredEngine(store))
     async with app.run_test(size=SIZE) as pilot:
         await settle(pilot)
@@ -81,8 +84,6 @@ async def main(store: Store) -> None:
         month = 6
 
         async def drawn() -> None:
-            if screen._settling is not None:
-                screen._settling.stop()
             screen._read()
             await app.workers.wait_for_complete(
                 [worker for worker in app.workers if worker.group == "history-read"]
@@ -104,14 +105,18 @@ async def main(store: Store) -> None:
         await measure("30 days opened (read and drawn)", opened)
         await measure("a zoom step, of what is there", zoomed_at_once)
         await measure("a zoom step, read anew and drawn", zoomed)
-        screen.action_choose_range(1)
-        await drawn()
-        await measure("a zoom step at 15 minutes, read and drawn", zoomed)
+        for name, chosen in (("15 minutes", 1), ("24 hours", 4), ("90 days", 7)):
+            screen.action_choose_range(chosen)
+            await drawn()
+            await measure(f"a zoom step at {name}, read and drawn", zoomed)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as folder:
         opened_store = Store.open(Path(folder) / "history.db", retention=RETENTION, clock=lambda: float(NOW))
         fill(opened_store, 30)
+        for number in range(300):
+            kind = ("load", "switch", "run", "error")[number % 4]
+            opened_store.add_event(Event(NOW - number * 8_640.0 - 100, kind, f"event {number}"))
         asyncio.run(main(opened_store))
         opened_store.close()

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from textual import on
 from textual.binding import BindingType
-from textual.widgets import Label, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from embedctl.errors import EmbedctlError
@@ -36,6 +36,8 @@ _SUSPECTS: Final = 5
 """Starts without a stop that are looked into, the newest first."""
 _BEFORE_END_S: Final = 60.0
 _AFTER_END_S: Final = 6.0
+_LISTED: Final = 200
+"""Events in the list, the newest; nobody reads more of them than that, and each zoom step makes them anew."""
 _FINE: Final = 3_600
 """Entries that statistics are made of, where as many are stored."""
 
@@ -76,7 +78,7 @@ class HistoryScreen(HistoryCharts):
     def show_error(self, error: EmbedctlError) -> None:
         detail = self.query_one("#detail", Static)
         detail.add_class("-error")
-        detail.update(f"! {error}")
+        detail.update(f"! {error}", layout=False)
 
     def _events(self) -> tuple[Event, ...]:
         """Events in the window shown, oldest first."""
@@ -87,9 +89,11 @@ class HistoryScreen(HistoryCharts):
         return tuple(sorted(inside, key=lambda event: event.at))
 
     def _show_events(self) -> None:
+        if not self.query_one("#side").display:
+            return
         since, until = self._main.window
         options = self.query_one("#events", OptionList)
-        newest_first = self._events()[::-1]
+        newest_first = self._events()[::-1][:_LISTED]
         lines = [event_line(event, self._tz, date=until - since > 86_400) for event in newest_first]
         if lines != [str(options.get_option_at_index(i).prompt) for i in range(options.option_count)]:
             options.set_options(Option(line) for line in lines)
@@ -97,16 +101,22 @@ class HistoryScreen(HistoryCharts):
     def _show_statistics(self) -> None:
         """Of the span marked last, as far as it was read; else of the window."""
         history = self._history
-        if history is None:
+        if history is None or not self.query_one("#side").display:
             return
         read = [
             span for span in self._spans.whole if history.since <= span.since and _end(span) <= history.until
         ]
         since, until = (read[-1].since, _end(read[-1])) if read else self._main.window
-        self.query_one("#statistics-title", Label).update(
-            f"Statistics of {read[-1].name}" if read else "Statistics"
-        )
-        self.query_one("#statistics", Static).update(statistics_text(history, STATISTICS, since, until))
+        title = f"Statistics of {read[-1].name}" if read else "Statistics"
+        self._say("#statistics-title", title)
+        self._say("#statistics", statistics_text(history, STATISTICS, since, until))
+
+    def _say(self, name: str, text: str) -> None:
+        """Change a text; the screen is laid out anew only where it takes another number of lines."""
+        static = self.query_one(name, Static)
+        before = str(static.content)
+        if text != before:
+            static.update(text, layout=text.count("\n") != before.count("\n"))
 
     def _near(self, moments: list[float]) -> int | None:
         """Index of the moment under the cursor."""
@@ -125,26 +135,30 @@ class HistoryScreen(HistoryCharts):
     def _show_detail(self) -> None:
         detail = self.query_one("#detail", Static)
         detail.remove_class("-error")
+        detail.update(self._detail(), layout=False)
+
+    def _detail(self) -> str:
         event = self._event_at_cursor()
         lost = self._near([end.at for end in self._ends])
         spans = self._spans.spans
         if spans and spans[-1].until is None:
-            detail.update(f"{spans[-1].name} begins at {self._moment(spans[-1].since)} · m marks its end")
-        elif lost is not None:
-            detail.update(lost_text(self._ends[lost], self._tz, "z"))
-        elif event is not None:
-            detail.update(event_text(event, self._tz))
-        elif self._main.cursor is not None:
-            detail.update("no event here · n and p jump to events · escape takes the cursor away")
-        elif spans:
+            return f"{spans[-1].name} begins at {self._moment(spans[-1].since)} · m marks its end"
+        if lost is not None:
+            return lost_text(self._ends[lost], self._tz, "z")
+        if event is not None:
+            return event_text(event, self._tz)
+        if self._main.cursor is not None:
+            return "no event here · n and p jump to events · escape takes the cursor away"
+        if spans:
             names = " and ".join(span.name for span in spans)
-            detail.update(f"{names} marked · i gives the statistics · escape takes the marks away")
-        elif self._ends and self._clock() - self._ends[0].resumed < 86_400:
-            detail.update(lost_text(self._ends[0], self._tz, "z"))
-        elif self._history is not None:
-            count = len(self._events())
-            found = f"{count} events" if count != 1 else "1 event"
-            detail.update(f"{found} in this window · ← → read values · n and p jump to events")
+            return f"{names} marked · i gives the statistics · escape takes the marks away"
+        if self._ends and self._clock() - self._ends[0].resumed < 86_400:
+            return lost_text(self._ends[0], self._tz, "z")
+        if self._history is None:
+            return ""
+        count = len(self._events())
+        found = f"{count} events" if count != 1 else "1 event"
+        return f"{found} in this window · ← → read values · n and p jump to events"
 
     def _moment(self, at: float) -> str:
         return format_moment(at, self._tz)

@@ -30,7 +30,7 @@ from embedctl_console.screens.history_text import resolution_text, window_text
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.chart import Mark, Overview, TimeSeriesChart, marks_of
 
-_SETTLE: Final = 0.12
+_SETTLE: Final = 0.06
 """Seconds that zoom and pan must rest before the engine is asked: a wheel turns faster than a disk reads."""
 _REFRESH: Final = 2.0
 """Seconds between looks at whether a live window has something new to show."""
@@ -65,8 +65,11 @@ class HistoryCharts(ConsoleScreen):
         super().__init__()
         self._clock = clock
         self._tz = tz
+        self._charts: tuple[TimeSeriesChart, ...] = ()
         self._range = FIRST_RANGE
         """Index into `RANGES` of the range last chosen."""
+        self._range_shown: int | None = FIRST_RANGE
+        """Index of the range that the bar shows as chosen; None: none of them."""
         self._view = _VIEWS[0]
         self._history: History | None = None
         self._asked_at = 0.0
@@ -76,13 +79,13 @@ class HistoryCharts(ConsoleScreen):
     def compose_body(self) -> ComposeResult:
         charset = self.console.engine.settings.console.charset
         with Horizontal(id="range-bar"):
-            yield Static(id="ranges")
+            yield Static(_tabs(self._range), id="ranges")
             yield Static(id="window", markup=False)
         yield Overview(charset=charset, id="overview")
         with Horizontal(id="body"):
             with Vertical(id="charts"):
-                for chart_id, title, unit, empty in _CHARTS:
-                    yield TimeSeriesChart(
+                self._charts = tuple(
+                    TimeSeriesChart(
                         unit=unit,
                         title=title,
                         charset=charset,
@@ -93,16 +96,15 @@ class HistoryCharts(ConsoleScreen):
                         clock=self._clock,
                         tz=self._tz,
                     )
+                    for chart_id, title, unit, empty in _CHARTS
+                )
+                yield from self._charts
             with Vertical(id="side"):
                 yield Label("Events in this window")
                 yield OptionList(id="events", markup=False)
                 yield Label("Statistics", id="statistics-title")
                 yield Static(id="statistics", markup=False)
         yield Static(id="detail", markup=False)
-
-    @property
-    def _charts(self) -> tuple[TimeSeriesChart, ...]:
-        return tuple(self.query(TimeSeriesChart))
 
     @property
     def _main(self) -> TimeSeriesChart:
@@ -209,22 +211,25 @@ class HistoryCharts(ConsoleScreen):
             chart.show(shown, marks)
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.show_series)
+        self.call_after_refresh(self._show_all)
+
+    def _show_all(self) -> None:
+        self.show_series()
+        if self._history is not None:
+            self.show_window()
 
     # Ranges
 
     def _show_ranges(self) -> None:
         since, until = self._main.window
-        tabs = []
-        for index, (name, span) in enumerate(RANGES):
-            chosen = abs(until - since - span) < 1
-            style = "reverse bold" if chosen else "$text-muted"
-            tabs.append(f"[{style} @click=screen.choose_range({index})] {name} [/]")
-        self.query_one("#ranges", Static).update(Content.from_markup("".join(tabs)))
+        chosen = next((i for i, (_, span) in enumerate(RANGES) if abs(until - since - span) < 1), None)
+        if chosen != self._range_shown:
+            self._range_shown = chosen
+            self.query_one("#ranges", Static).update(_tabs(chosen), layout=False)
         text = window_text(since, until, self._tz)
         if self._history is not None:
             text += f" · {resolution_text(self._history.resolution)}/point"
-        self.query_one("#window", Static).update(text)
+        self.query_one("#window", Static).update(text, layout=False)
         self.query_one(Overview).mark((since, until), [mark.at for mark in self.more_marks()])
 
     def action_range(self, direction: int) -> None:
@@ -288,3 +293,12 @@ class HistoryCharts(ConsoleScreen):
         for chart in self._charts:
             chart.move_cursor(at)
         self.show_cursor()
+
+
+def _tabs(chosen: int | None) -> Content:
+    """The ranges in a row, to be clicked."""
+    tabs = []
+    for index, (name, _) in enumerate(RANGES):
+        style = "reverse bold" if index == chosen else "$text-muted"
+        tabs.append(f"[{style} @click=screen.choose_range({index})] {name} [/]")
+    return Content.from_markup("".join(tabs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -39,8 +40,8 @@ def draw_value_axis(canvas: Canvas, scene: Scene, area: PlotArea, scale: Scale) 
         canvas.fill(area.x, y, area.width, 1, grid, Role.GRID)
 
 
-def draw_time_axis(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
-    """The axis with its labels, the marked spans and the events' letters on it."""
+def draw_time_axis(canvas: Canvas, scene: Scene, area: PlotArea, marked: Mapping[int, Mark]) -> None:
+    """The axis with its labels, the marked spans and the events' letters (`marked`, by column) on it."""
     _, base, corner, _, tick, *_, thick = _lines(scene)
     y = area.y + area.height
     canvas.put(area.x - 1, y, corner + base * area.width, Role.AXIS)
@@ -64,14 +65,16 @@ def draw_time_axis(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
             free = begin + len(moment.label) + 2
     if scene.time_labels:
         canvas.put(0, y + 1, local_time(scene.viewport.since, scene.tz).strftime("%b %d"), Role.AXIS)
-    for x, mark in _heaviest(scene, area).items():
+    for x, mark in marked.items():
         canvas.put(x, y, mark.letter, _role(mark))
 
 
-def draw_verticals(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
-    """Stems of events, of the spans' ends and of the cursor, to lie behind the lines."""
+def draw_verticals(canvas: Canvas, scene: Scene, area: PlotArea, marked: Mapping[int, Mark]) -> None:
+    """Stems of events (`marked`, by column), spans' ends and the cursor, to lie behind the lines."""
     side, *_, dashed, _, _ = _lines(scene)
-    stems = [(mark.at, dashed, _role(mark)) for mark in scene.marks]
+    for x, mark in marked.items():
+        canvas.fill(x, area.y, 1, area.height, dashed, _role(mark))
+    stems = []
     for span in scene.spans:
         ends = (span.since,) if span.until is None else (span.since, span.until)
         stems += [(at, side, Role.SPAN) for at in ends]
@@ -102,8 +105,11 @@ def draw_thresholds(canvas: Canvas, scene: Scene, area: PlotArea, scale: Scale) 
         canvas.put(area.x + area.width - len(label), y, label, Role.ALARM)
 
 
-def draw_labels(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
-    """Names of spans at the top, those of events in the upper half, as far as they hide no series."""
+def draw_labels(canvas: Canvas, scene: Scene, area: PlotArea, marked: Mapping[int, Mark]) -> None:
+    """Names of spans at the top, those of events (`marked`, by column) in the upper half.
+
+    None hides a series.
+    """
     y = area.y
     for span in scene.spans:
         x = area.column(span.since, scene.viewport)
@@ -111,15 +117,16 @@ def draw_labels(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
             canvas.put(x, y, span.name, Role.SPAN)
     if area.height < _LABELLED_HEIGHT:
         return
-    columns = sorted(_heaviest(scene, area).items())
+    columns = sorted(marked.items())
     solid = {Role.SERIES + i for i, one in enumerate(scene.series) if one.texture != "sparse"}
     taken = (*solid, Role.SPAN, Role.ALARM, Role.CURSOR)
+    open_cells = ~np.isin(canvas.roles[y : y + area.height // 2], taken)
     for index, (x, mark) in enumerate(columns):
         following = columns[index + 1][0] - 1 if index + 1 < len(columns) else canvas.width
         end = min(following, x + 2 + _MOST_LABEL, canvas.width)
-        free = ~np.isin(canvas.roles[y : y + area.height // 2, x + 1 : end], taken)
-        if not free.size:
+        if end - x - 1 < min(_LEAST_LABEL, len(mark.label)):
             continue
+        free = open_cells[:, x + 1 : end]
         rooms = np.logical_and.accumulate(free, axis=1).sum(axis=1)
         row, room = int(rooms.argmax()), int(rooms.max())  # the upper one of equally roomy lines
         label = mark.label
@@ -130,13 +137,15 @@ def draw_labels(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
         canvas.put(x + 1, y + row, label, _role(mark))
 
 
-def _heaviest(scene: Scene, area: PlotArea) -> dict[int, Mark]:
-    """The mark that each column with marks shows."""
+def heaviest_marks(scene: Scene, area: PlotArea) -> dict[int, Mark]:
+    """The mark that each column of the frame with marks shows."""
     heaviest: dict[int, Mark] = {}
+    since, until = scene.viewport.since, scene.viewport.until
     for mark in scene.marks:
-        x = area.column(mark.at, scene.viewport)
-        if x is not None and (x not in heaviest or mark.weight >= heaviest[x].weight):
-            heaviest[x] = mark
+        if since <= mark.at < until:
+            x = area.column(mark.at, scene.viewport)
+            if x is not None and (x not in heaviest or mark.weight >= heaviest[x].weight):
+                heaviest[x] = mark
     return heaviest
 
 

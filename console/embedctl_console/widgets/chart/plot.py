@@ -14,6 +14,7 @@ from embedctl_console.widgets.chart.guides import (
     draw_time_axis,
     draw_value_axis,
     draw_verticals,
+    heaviest_marks,
 )
 from embedctl_console.widgets.chart.legend import draw_header, legend_height
 from embedctl_console.widgets.chart.paths import bounds_of, draw_paths, draw_signs, paths_of
@@ -45,8 +46,9 @@ def draw(scene: Scene, width: int, height: int) -> Canvas:
     draw_header(canvas, scene, area)
     paths = paths_of(scene, area.width * CHARSETS[scene.charset].across)
     bounds = bounds_of(paths)
+    marked = heaviest_marks(scene, area)
     if bounds is None:
-        draw_time_axis(canvas, scene, area)
+        draw_time_axis(canvas, scene, area, marked)
         _draw_empty(canvas, scene, area)
         return canvas
     levels = (*bounds, *(threshold.value for threshold in scene.thresholds))
@@ -54,13 +56,13 @@ def draw(scene: Scene, width: int, height: int) -> Canvas:
         min(levels), max(levels), scene.unit, area.height, log=scene.log, ceiling=scene.ceiling
     )
     draw_value_axis(canvas, scene, area, scale)
-    draw_time_axis(canvas, scene, area)
-    draw_verticals(canvas, scene, area)
+    draw_time_axis(canvas, scene, area, marked)
+    draw_verticals(canvas, scene, area, marked)
     draw_paths(canvas, scene, area, scale, paths)
     draw_cursor(canvas, scene, area)
     draw_thresholds(canvas, scene, area, scale)
     draw_signs(canvas, scene, area, scale)
-    draw_labels(canvas, scene, area)
+    draw_labels(canvas, scene, area, marked)
     return canvas
 
 

@@ -50,6 +50,10 @@ BRAILLE: Final = Charset(
 BLOCK: Final = Charset("block", 2, 2, ((1, 2), (4, 8)), tuple(" ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"))
 ASCII: Final = Charset("ascii", 1, 1, ((1,),), (" ", "*"))
 CHARSETS: Final = {charset.name: charset for charset in (BRAILLE, BLOCK, ASCII)}
+_CODES: Final = {
+    name: np.array([ord(glyph) for glyph in charset.glyphs], dtype=np.uint32)
+    for name, charset in CHARSETS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,8 @@ def dot_rows(values: Floats, bottom: float, top: float, count: int, *, log: bool
             share = (np.log10(np.maximum(values, bottom)) - low) / (high - low)
     else:
         share = (values - bottom) / (top - bottom)
-    rows: Floats = np.rint((1.0 - np.nan_to_num(share, nan=0.0)) * (count - 1))
-    return rows.clip(0, count - 1).astype(np.intp)
+    rows: Floats = np.rint((1.0 - np.where(np.isnan(share), 0.0, share)) * (count - 1))
+    return np.minimum(np.maximum(rows, 0), count - 1).astype(np.intp)
 
 
 def trace(low: Floats, high: Floats, bottom: float, top: float, rows: int, *, log: bool = False) -> Dots:
@@ -138,5 +142,5 @@ def merge(layers: Sequence[Dots], charset: Charset, signs: str = "*", *, turns: 
         codes = np.array([ord(sign) for sign in signs], dtype=np.uint32)
         glyphs = np.where(owners == NOBODY, np.uint32(ord(" ")), codes[owners % len(codes)])
     else:
-        glyphs = np.array([ord(glyph) for glyph in charset.glyphs], dtype=np.uint32)[together]
+        glyphs = _CODES[charset.name][together]
     return Picture(glyphs, owners)

@@ -157,9 +157,9 @@ class ChartView(Widget):
 
     def move_window(self, since: float, until: float, live: bool) -> None:
         """Show another window of what it has, without a message."""
-        self._viewport = Viewport(since, until)
-        self.live = live
-        self.redraw()
+        if (Viewport(since, until), live) != (self._viewport, self.live):
+            self._viewport, self.live = Viewport(since, until), live
+            self.redraw()
 
     def mark_spans(self, spans: Sequence[Span]) -> None:
         """Show these stretches of time as marked."""
