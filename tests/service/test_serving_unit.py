@@ -148,6 +148,23 @@ def test_a_manager_that_cannot_be_reached_has_a_remedy(bin_folder: Path, tmp_pat
     assert "su or sudo" in caught.value.remedy
 
 
+@pytest.mark.parametrize("before", [None, "an older unit"])
+@pytest.mark.parametrize("refused", ["daemon-reload", "enable"])
+def test_an_install_that_fails_leaves_all_as_it_was(
+    tools: Path, bin_folder: Path, tmp_path: Path, refused: str, before: str | None
+) -> None:
+    script = f"echo \"$2\" >> '{tools}'; test \"$2\" != {refused} || {{ echo 'is masked' >&2; exit 1; }}"
+    program(bin_folder / "systemctl", script)
+    unit = UserUnit("x.service", tmp_path / "units")
+    if before is not None:
+        unit.file.parent.mkdir()
+        unit.file.write_text(before)
+    with pytest.raises(ServiceError, match=f"--user {refused}.* failed"):
+        unit.install("a new unit")
+    assert (unit.file.read_text() if unit.file.exists() else None) == before
+    assert tools.read_text().split()[-1] == "daemon-reload"  # so that systemd forgets what it may have read
+
+
 def test_what_is_not_installed_is_not_started(tools: Path, cli: CommandLine) -> None:
     outcome = cli("service", "start")
     assert outcome.code == 2

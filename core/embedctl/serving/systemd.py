@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +45,10 @@ class UserUnit:
         self.file = (folder or config / "systemd" / "user") / name
 
     def install(self, text: str) -> None:
-        """Write the unit and have it started with the user's manager."""
+        """Write the unit and have it started with the user's manager; if that refuses, all is as before."""
         _tool("systemctl")
         try:
+            before = self.file.read_bytes() if self.file.exists() else None
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.write_text(text, encoding="utf-8")
         except OSError as error:
@@ -55,8 +57,17 @@ class UserUnit:
                 why=error.strerror or str(error),
                 remedy="check the folder's rights",
             ) from error
-        self._systemctl("daemon-reload")
-        self._systemctl("enable", self.name)
+        try:
+            self._systemctl("daemon-reload")
+            self._systemctl("enable", self.name)
+        except ServiceError:
+            if before is None:
+                self.file.unlink(missing_ok=True)
+            else:
+                self.file.write_bytes(before)
+            with suppress(ServiceError):  # a manager that cannot be reached has not read it either
+                self._systemctl("daemon-reload")
+            raise
 
     def uninstall(self) -> None:
         """Stop the unit and remove it. Safe when there is none."""
