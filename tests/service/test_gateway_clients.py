@@ -21,7 +21,9 @@ from langchain_openai import OpenAIEmbeddings
 from llama_index.embeddings.ollama import OllamaEmbedding
 from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
+from tokenizers import Tokenizer
 
+from embedctl.demo.session import demo_model_folder
 from tests.support.fake_backend import vector_of
 from tests.support.gateways import Served, served
 
@@ -174,6 +176,26 @@ def test_frameworks_embed_documents_and_queries(
     found, asked = asyncio.run(later())
     same(found, TEXTS)
     same([asked], ["a question"])
+
+
+@pytest.mark.parametrize("vocabulary", [True, False])
+def test_usage_has_numbers_also_where_the_backend_counts_no_tokens(
+    made: Served, openai_client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, vocabulary: bool
+) -> None:
+    monkeypatch.setattr(made.rig.native, "counts_tokens", False)
+    tokenizer = Tokenizer.from_file(str(demo_model_folder() / "tokenizer.json"))
+    tokenizer.no_padding()
+    monkeypatch.setattr("embedctl.gateway.inputs.TokenIds._load", lambda _: tokenizer if vocabulary else None)
+    usage = openai_client.embeddings.create(model="bge-m3", input=["a cat sits", "first text"]).usage
+    found = ollama.Client(host=made.url).embed("bge-m3", ["a cat sits", "first text"])
+    assert usage.to_dict() == (
+        {"prompt_tokens": 9, "total_tokens": 9}
+        if vocabulary
+        else {"prompt_tokens": 6, "total_tokens": 6, "estimated": True}
+    )
+    assert found.prompt_eval_count == (9 if vocabulary else None)
+    for framework in (langchain_openai, llama_index_openai, llama_index_openai_like):
+        same(framework(made.url)[0](TEXTS), TEXTS)
 
 
 # The README's snippets ---

@@ -55,6 +55,7 @@ class FakeBackend:
         """Texts whose vector is NaN without a word of it."""
         self.cut: set[str] = set()
         """Texts that are reported as cut."""
+        self.counts_tokens = True
         self.dtype = "float32"
         self.taken_back = 0
         """Requests that ended because nobody wanted their answer any more."""
@@ -104,7 +105,8 @@ class FakeBackend:
         silent = [i for i, text in enumerate(request.texts) if text in self.poisoned]
         vectors[[*silent, *(failure.index for failure in failures)]] = np.nan
         cut = tuple(i for i, text in enumerate(request.texts) if text in self.cut)
-        return EmbedResult(vectors, self.name, len(request.texts), cut, failures, 0.001)
+        tokens = len(request.texts) if self.counts_tokens else None
+        return EmbedResult(vectors, self.name, tokens, cut, failures, 0.001)
 
     def unload(self) -> None:
         self.calls.append("unload")

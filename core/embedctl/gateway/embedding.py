@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.requests import Request
@@ -79,6 +79,8 @@ class Embedder:
             self._pace.answered(result, beside)
             if demanded is not None:
                 _check_fingerprint(result, demanded)
+            if result.tokens is None:  # some servers do not count them
+                result = replace(result, tokens=self._tokens.count(texts))
             return result, render(result)
 
         result, body = await call.work(len(inputs), do)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _BYTES_PER_TOKEN: Final = 4
-"""Of English in most vocabularies; only for a large request whose model has no tokenizer on this disk."""
+"""Of English in most vocabularies; only where a model has no tokenizer on this disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,11 @@ class TokenIds:
                 )
         return tokenizer.decode_batch([list(item) for item in ids], skip_special_tokens=True)
 
+    def count(self, texts: Sequence[str]) -> int | None:
+        """The tokens of the texts, in full; None where there is no vocabulary."""
+        tokenizer = self._load()
+        return None if tokenizer is None else count_tokens(tokenizer, texts, sys.maxsize)
+
     def _check_size(self, texts: Sequence[str], most_tokens: int) -> None:
         characters = sum(map(len, texts))
         if 4 * characters + 2 * len(texts) <= most_tokens:
@@ -130,7 +136,7 @@ class TokenIds:
             return
         tokenizer = self._load()
         if tokenizer is None:
-            _check_count(size // _BYTES_PER_TOKEN, most_tokens, about="about ")
+            _check_count(estimated_tokens(texts), most_tokens, about="about ")
         else:
             _check_count(count_tokens(tokenizer, texts, most_tokens), most_tokens, about="at least ")
 
@@ -147,6 +153,11 @@ class TokenIds:
                 self._tokenizer.no_truncation()
                 self._tokenizer.no_padding()
             return self._tokenizer
+
+
+def estimated_tokens(texts: Iterable[str]) -> int:
+    """About how many tokens the texts have, by their length alone."""
+    return sum(1 + len(text.encode()) // _BYTES_PER_TOKEN for text in texts)
 
 
 def _is_id(value: object) -> TypeGuard[int]:

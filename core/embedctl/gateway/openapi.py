@@ -273,7 +273,7 @@ def _schemas() -> dict[str, Schema]:
         },
         required=["object", "index", "embedding"],
     )
-    tokens = {"type": ["integer", "null"], "description": "null where the backend does not count."}
+    tokens = {"type": "integer", "description": "By the texts' length where they are `estimated`."}
     problem = _object(
         {
             "message": _TEXT,
@@ -295,7 +295,10 @@ def _schemas() -> dict[str, Schema]:
                 "object": {"const": "list"},
                 "data": {"type": "array", "items": item},
                 "model": _TEXT,
-                "usage": _object({"prompt_tokens": tokens, "total_tokens": tokens}),
+                "usage": _object(
+                    {"prompt_tokens": tokens, "total_tokens": tokens, "estimated": {"type": "boolean"}},
+                    required=["prompt_tokens", "total_tokens"],
+                ),
             },
             required=["object", "data", "model", "usage"],
         ),
