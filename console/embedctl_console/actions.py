@@ -29,8 +29,9 @@ SCREENS: Final = (
     ("doctor", "Doctor"),
     ("settings", "Settings"),
     ("help", "Help"),
+    ("playground", "Playground"),
 )
-"""Names of the screens with their titles, in the order of the keys 1 to 9."""
+"""Names of the screens with their titles, in the order of the keys 1 to 9 and 0."""
 
 OPENED: Final = (("reading", "A text that was opened"), ("distribution", "Distribution of a run"))
 """Screens that another one opens, with what Help calls them."""
@@ -185,7 +186,7 @@ ACTIONS: Final = (
     *(
         Action(
             f"show-{name}",
-            str(number),
+            str(number % 10),
             title,
             f"open {title}",
             action=f"show('{name}')",
@@ -256,6 +257,25 @@ ACTIONS: Final = (
         "Default",
         "take the setting out of the file: the default holds",
         "settings",
+    ),
+    # Playground
+    Action(
+        "run", "ctrl+r", "Embed", "embed the texts, one a line, and show what becomes of them", "playground"
+    ),
+    Action("leave", "escape", "Leave", "stop what runs, or leave the texts to other keys", "playground"),
+    Action("edit", "e,enter", "Type", "type on in the texts", "playground"),
+    Action(
+        "view", "v,f2", "View", "go to the next view: pieces, vectors, cosines, passages", "playground",
+        "next_view",
+    ),
+    Action(
+        "other", "o,f3", "Other", "show cosines and passages by the other backend", "playground",
+        "other_backend",
+    ),
+    Action("passages", "p,ctrl+o", "Passages", "search the passages of a file of yours", "playground"),
+    Action(
+        "load", "l", "Load", "load the first backend that is not loaded", "playground", "load_missing",
+        when=_some_backend_unloaded,
     ),
     # Screens that another one opens
     Action("back", "escape,backspace", "Back", "back to the list", "reading"),

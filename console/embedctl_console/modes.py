@@ -45,6 +45,10 @@ def screen_maker(name: str, clock: Callable[[], float]) -> Callable[[], Screen[N
             from embedctl_console.screens.doctor import DoctorScreen
 
             return DoctorScreen()
+        if name == "playground":
+            from embedctl_console.screens.playground import PlaygroundScreen
+
+            return PlaygroundScreen()
         from embedctl_console.screens.help import HelpScreen
 
         return HelpScreen()

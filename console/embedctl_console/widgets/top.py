@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from embedctl_console.state import ConsoleState, Topic
 
 
-_SHORT: Final = {"dashboard": "Dash", "benchmarks": "Bench"}
+_SHORT: Final = {
+    "dashboard": "Dash", "benchmarks": "Bench", "history": "Hist", "settings": "Set", "playground": "Play"
+}  # fmt: skip
 """Titles where the whole ones do not fit."""
 
 

@@ -55,26 +55,20 @@ class ModelTokenizer:
                 encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True
             )
         )
-        if limit is None or len(pieces) <= limit:
-            return Tokenised(pieces, len(pieces), None)
-        return Tokenised(pieces, limit, self._cut(encoding, length, limit))
+        own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+        if limit is None or len(pieces) <= limit or not own:
+            return Tokenised(pieces)
+        room = max(0, limit - (len(pieces) - len(own)))  # special tokens stay; the text makes room for them
+        if self.keeps_end:
+            first = own[-room] if room else own[-1] + 1
+            return Tokenised(pieces, (own[0], first), (0, pieces[first].start if room else length))
+        first = own[room]
+        return Tokenised(pieces, (first, own[-1] + 1), (pieces[first - 1].end if room else 0, length))
 
     def _piece(self, token: str, start: int, end: int, special: bool) -> Piece:
         before = len(self.prompt)
         added = special or 0 < end <= before
         return Piece(token, max(0, start - before), max(0, end - before), added, token == self.unknown)
-
-    def _cut(self, encoding: Encoding, length: int, limit: int) -> tuple[int, int]:
-        """The characters that are lost: special tokens stay, and room for them is taken from the text."""
-        own = [
-            offsets
-            for offsets, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
-            if not special
-        ]
-        room = max(0, limit - (len(encoding) - len(own)))
-        if self.keeps_end:
-            return 0, max(0, (own[-room][0] if room else length) - len(self.prompt))
-        return max(0, (own[room - 1][1] if room else 0) - len(self.prompt)), length
 
 
 def model_tokenizer(folder: Path) -> ModelTokenizer | None:

@@ -29,10 +29,16 @@ class Tokenised:
     """The pieces of one text, also those beyond the model's limit."""
 
     pieces: tuple[Piece, ...]
-    read: int
-    """How many of them the model would read, added ones included."""
-    cut: tuple[int, int] | None
-    """The characters (from, to) that it would not read; None: it reads all, or its limit is not known."""
+    lost: tuple[int, int] | None = None
+    """Places of the pieces that the model would not read, from the first to one past the last; None: it reads
+    all, or its limit is not known."""
+    cut: tuple[int, int] | None = None
+    """The characters of the text that go with them, from and to."""
+
+    @property
+    def read(self) -> int:
+        """Pieces that the model reads, added ones included."""
+        return len(self.pieces) - (self.lost[1] - self.lost[0] if self.lost else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ def _tokenised(text: str, limit: int | None) -> Tokenised:
     end = len(text)
     pieces = (Piece("<s>", 0, 0, added=True), *words, Piece("</s>", end, end, added=True))
     if limit is None or len(pieces) <= limit:
-        return Tokenised(pieces, len(pieces), None)
-    return Tokenised(pieces, limit, (words[limit - 3].end if limit > 2 else 0, end))
+        return Tokenised(pieces)
+    return Tokenised(pieces, (limit - 1, len(pieces) - 1), (words[limit - 3].end if limit > 2 else 0, end))
 
 
 def nearest(

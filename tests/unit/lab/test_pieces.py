@@ -44,7 +44,7 @@ def test_pieces_know_their_characters_and_what_the_model_adds(tmp_path: Path) ->
         ("long", 6, 10, False, False),
         ("</s>", 0, 0, True, False),
     ]
-    assert (text.read, text.cut) == (5, None)
+    assert (text.read, text.lost, text.cut) == (5, None, None)
 
 
 def test_added_pieces_take_room_from_the_text(tmp_path: Path) -> None:
@@ -52,17 +52,17 @@ def test_added_pieces_take_room_from_the_text(tmp_path: Path) -> None:
     (fits,) = tokenizer(["how long"], 4)
     assert (fits.read, fits.cut) == (4, None)
     (cut,) = tokenizer(["how long is it"], 4)
-    assert (len(cut.pieces), cut.read, cut.cut) == (6, 4, (8, 14))
+    assert (len(cut.pieces), cut.read, cut.lost, cut.cut) == (6, 4, (3, 5), (8, 14))
     (nothing,) = tokenizer(["how long"], 2)
-    assert nothing.cut == (0, 8)
+    assert (nothing.read, nothing.lost, nothing.cut) == (2, (1, 3), (0, 8))
 
 
 def test_a_model_that_keeps_the_end_loses_the_beginning(tmp_path: Path) -> None:
     tokenizer = made(tmp_path, tokenizer_config={"truncation_side": "left"})
     (cut,) = tokenizer(["how long is it"], 4)
-    assert cut.cut == (0, 9)
+    assert (cut.read, cut.lost, cut.cut) == (4, (1, 3), (0, 9))
     (nothing,) = tokenizer(["how long"], 2)
-    assert nothing.cut == (0, 8)
+    assert (nothing.read, nothing.lost, nothing.cut) == (2, (1, 3), (0, 8))
 
 
 def test_the_models_prompt_counts_and_is_told_from_the_text(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_models_prompt_counts_and_is_told_from_the_text(tmp_path: Path) -> N
         ("is", 9, 11),
     ]
     assert [p.text for p in text.pieces if p.added] == ["<s>", "query", ":", "</s>"]
-    assert text.cut == (8, 11)
+    assert (text.read, text.lost, text.cut) == (6, (5, 6), (8, 11))
 
 
 @pytest.mark.parametrize(

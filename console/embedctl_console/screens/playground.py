@@ -1,0 +1,403 @@
+"""The Playground: what the model and the backends make of a few texts that the user types or pastes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual import on
+from textual.binding import BindingType
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.markup import escape
+from textual.widgets import TextArea
+
+from embedctl.errors import Cancelled, EmbedctlError
+from embedctl.format import format_duration
+from embedctl.progress import CancelToken
+from embedctl.records import BackendState
+from embedctl.similarity import cosine_matrix
+from embedctl_console.actions import bindings_of
+from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.screens.playground_findings import EXAMPLES, MOST_TEXTS, Findings, texts_in
+from embedctl_console.screens.playground_passages import PassagesDialog, read_passages
+from embedctl_console.screens.playground_pieces import tokens_text
+from embedctl_console.screens.playground_text import (
+    about_text,
+    absence_text,
+    empty_text,
+    nearest_text,
+    vectors_text,
+)
+from embedctl_console.state import Topic
+from embedctl_console.tasks import run_in_thread
+from embedctl_console.widgets.matrix import CosineMatrix
+from embedctl_console.widgets.text import Text, failure_text
+
+if TYPE_CHECKING:
+    from textual import events
+    from textual.app import ComposeResult
+    from textual.widget import Widget
+    from textual.worker import Worker
+
+    from embedctl.records import BackendName
+    from embedctl_console.state import ConsoleState
+
+_VIEWS: Final = {"pieces": "Pieces", "vectors": "Vectors", "cosines": "Cosines", "passages": "Passages"}
+_ALL_FROM: Final = (100, 32)
+"""Columns and rows from which on all views have room beside each other."""
+_NEAREST: Final = 3
+"""Passages per text."""
+_KEY: Final = "bold $footer-key-foreground"
+_LOADABLE: Final = (BackendState.UNLOADED, BackendState.FAILED, BackendState.UNKNOWN)
+
+
+class PlaygroundScreen(ConsoleScreen):
+    """Embeds when asked to, never while keys are pressed; texts stay in this process and the engine's."""
+
+    WHERE = "playground"
+    CSS_PATH = "playground.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("playground")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: Findings | None = None
+        self._problem: EmbedctlError | None = None
+        self._busy = ""
+        """What runs, in words."""
+        self._since = 0.0
+        """When it began, by the console's clock."""
+        self._stopped = False
+        self._cancel = CancelToken()
+        self._worker: Worker[None] | None = None
+        self._view = next(iter(_VIEWS))
+        self._chosen: BackendName | None = None
+        """Whose cosines and passages are shown, if the user has said so."""
+        self._passages: tuple[str, ...] | None = None
+        """The user's own; None: the built-in ones."""
+
+    def compose_body(self) -> ComposeResult:
+        yield TextArea(id="texts", placeholder="one text a line", highlight_cursor_line=False)
+        yield Text(id="told")
+        yield Text(id="tabs")
+        with Container(id="views"):
+            for name in _VIEWS:
+                if name == "cosines":
+                    with Vertical(id=name, classes="view"):
+                        yield Text(id=f"{name}-text")
+                        yield CosineMatrix(id="matrix")
+                else:
+                    with VerticalScroll(id=name, classes="view"):
+                        yield Text(id=f"{name}-text")
+
+    def on_mount(self) -> None:
+        self._area.border_title = "Texts"
+        for name, title in _VIEWS.items():
+            self.query_one(f"#{name}").border_title = title
+        self._ticking = self.set_interval(1.0, self._show_told, pause=True)
+        self._area.focus()
+
+    def on_unmount(self) -> None:
+        self._cancel.cancel()
+
+    @property
+    def _area(self) -> TextArea:
+        return self.query_one("#texts", TextArea)
+
+    # What is shown
+
+    def show_state(self, state: ConsoleState, changed: Topic) -> None:
+        if changed & Topic.BACKENDS:
+            self._show()
+
+    def on_resize(self) -> None:
+        self._redraw()
+
+    def on_descendant_focus(self) -> None:
+        self._show()  # keys are named otherwise while a text is typed
+
+    @property
+    def _together(self) -> bool:
+        width, height = self.app.size
+        return width >= _ALL_FROM[0] and height >= _ALL_FROM[1]
+
+    def _arrange(self) -> None:
+        """All views beside each other where there is room, else the one that was chosen."""
+        together, there = self._together, self._found is not None
+        self.query_one("#views").set_class(together, "-all")
+        self.query_one("#views").display = there
+        self.query_one("#tabs").display = there and not together
+        for name in _VIEWS:
+            self.query_one(f"#{name}").display = together or name == self._view
+
+    def _redraw(self) -> None:
+        """Everything, once the views have the widths that they will have."""
+        self._arrange()
+        self.call_after_refresh(self._show)
+
+    def _show(self) -> None:
+        self._show_told()
+        if self._found is None:
+            return
+        self._show_tabs()
+        for name, say in self._views(self._found).items():
+            text = self.query_one(f"#{name}-text", Text)
+            if text.size.width:  # else it is not to be seen
+                text.show(say(text.size.width))
+        self._show_matrix(self._found)
+        self.refresh_bindings()
+
+    def _views(self, found: Findings) -> dict[str, Callable[[int], Content]]:
+        state = self.console.state
+        assert state is not None
+        return {
+            "pieces": lambda width: (
+                tokens_text(found.texts, found.tokens, width) if found.tokens is not None else Content("")
+            ),
+            "vectors": lambda width: vectors_text(found, state.status.backends, width, self._key),
+            "cosines": lambda _: self._cosines_head(found),
+            "passages": lambda width: self._nearest_text(found, width),
+        }
+
+    def _show_told(self) -> None:
+        rows: list[Content] = []
+        if self._busy:
+            passed = self.console.clock() - self._since
+            time = f" · {format_duration(passed)}" if passed >= 1 else ""
+            stop = (self._key("playground.leave"), _KEY)
+            rows.append(Content.assemble(("▸ ", "$text-accent"), self._busy, time, " · ", stop, " stops"))
+        if self._problem is not None:
+            rows.append(failure_text(self._problem.what, self._problem.why, self._problem.remedy))
+        if self._found is None:
+            rows += self._first_steps()
+        elif not self._busy:
+            stale = texts_in(self._area.text)[:MOST_TEXTS] != self._found.texts
+            rows.append(about_text(self._found, stale=stale, stopped=self._stopped, key=self._key))
+        self.query_one("#told", Text).show(Content("\n").join(rows))
+
+    def _first_steps(self) -> list[Content]:
+        state = self.console.state
+        assert state is not None
+        absent = [absence_text(status, None, self._key) for status in state.status.backends]
+        return [empty_text(self._key), *(line for line in absent if line.plain)]
+
+    def _show_tabs(self) -> None:
+        tabs = " ".join(
+            f"[{'bold reverse' if name == self._view else '$text-muted'} @click=screen.view('{name}')]"
+            f" {escape(title)} [/]"
+            for name, title in _VIEWS.items()
+        )
+        self.query_one("#tabs", Text).show(Content.from_markup(tabs))
+
+    def _show_matrix(self, found: Findings) -> None:
+        name = self._backend(found)
+        answer = found.answer(name) if name is not None else None
+        matrix = self.query_one(CosineMatrix)
+        matrix.display = answer is not None
+        if answer is not None:
+            charset = self.console.engine.settings.console.charset
+            matrix.show(found.texts, cosine_matrix(answer.vectors, answer.vectors), charset)
+
+    def _cosines_head(self, found: Findings) -> Content:
+        name = self._backend(found)
+        if name is None:
+            return self._no_vectors()
+        return Content.assemble(
+            (name, f"bold $series-{name}"), (" · • marks the nearest other", "$text-muted")
+        )
+
+    def _nearest_text(self, found: Findings, width: int) -> Content:
+        name = self._backend(found)
+        if name is None:
+            return self._no_vectors()
+        nearest = found.nearest.get(name)
+        if isinstance(nearest, EmbedctlError):
+            return failure_text(nearest.what, nearest.why, nearest.remedy)
+        if nearest is None:
+            again = (self._key("playground.run"), _KEY)
+            return Content("") if self._busy else Content.assemble("Not searched: ", again, " does it.")
+        return nearest_text(found.texts, nearest, width)
+
+    def _no_vectors(self) -> Content:
+        return Content("") if self._busy else Content("No backend gave vectors; Vectors says what to do.")
+
+    def _backend(self, found: Findings) -> BackendName | None:
+        """Whose cosines and passages are shown: the chosen backend, else the active one, else any."""
+        state = self.console.state
+        wanted = [self._chosen, state.status.active if state is not None else None, *found.answered]
+        return next((name for name in wanted if name is not None and name in found.answered), None)
+
+    def _key(self, action_id: str) -> str:
+        """A key as it has to be pressed now: while a text is typed, letters are typed too."""
+        state = self.console.state
+        assert state is not None
+        key = state.key(action_id)
+        return f"esc {key}" if len(key) == 1 and self._area.has_focus else key
+
+    @on(TextArea.Changed)
+    def _typed(self) -> None:
+        if self._found is not None:
+            self._show_told()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """A paste goes into the texts wherever the focus is."""
+        if not self._area.has_focus:
+            event.stop()
+            self._area.focus()
+            self._area.insert(event.text)
+
+    # The work
+
+    def _start(self, work: Callable[[CancelToken], Coroutine[None, None, None]]) -> None:
+        """Let `work` run in place of what runs."""
+        self._cancel.cancel()
+        self._cancel = cancel = CancelToken()
+        self._problem, self._stopped = None, False
+        self._since = self.console.clock()
+        self._ticking.resume()
+        self._worker = self.run_worker(self._guarded(work, cancel), group="playground", exclusive=True)
+
+    async def _guarded(
+        self, work: Callable[[CancelToken], Coroutine[None, None, None]], cancel: CancelToken
+    ) -> None:
+        try:
+            await work(cancel)
+        except Cancelled:
+            pass
+        except EmbedctlError as error:
+            if self._cancel is cancel:
+                self._problem = error
+        finally:
+            if self._cancel is cancel:
+                self._busy = ""
+                self._ticking.pause()
+                self._redraw()
+
+    def _say(self, busy: str) -> None:
+        self._busy = busy
+        self._redraw()
+
+    async def _look(self, found: Findings, cancel: CancelToken) -> None:
+        """Pieces first, then each loaded backend's vectors, one after the other: neither slows the other."""
+        engine, state = self.console.engine, self.console.state
+        assert state is not None
+        self._say("reading the pieces")
+        found.tokens = await run_in_thread(engine.tokens, found.texts)
+        for status in state.status.backends:
+            if not state.ready(status.name):
+                continue
+            self._say(f"{status.name} embeds {len(found.texts)} texts")
+            try:
+                found.answers[status.name] = await run_in_thread(
+                    engine.embed, found.texts, backend=status.name, cancel=cancel
+                )
+            except Cancelled:
+                raise
+            except EmbedctlError as error:
+                found.answers[status.name] = error
+        await self._search(found, cancel)
+
+    async def _search(self, found: Findings, cancel: CancelToken) -> None:
+        name = self._backend(found)
+        answer = found.answer(name) if name is not None else None
+        if name is None or answer is None:
+            return
+        self._say(f"{name} searches the passages; those that are new to it are embedded once")
+        try:
+            found.nearest[name] = await run_in_thread(
+                self.console.engine.nearest, answer, passages=self._passages, count=_NEAREST, cancel=cancel
+            )
+        except Cancelled:
+            raise
+        except EmbedctlError as error:
+            found.nearest[name] = error
+
+    def _search_again(self) -> None:
+        found = self._found
+        if found is not None:
+            self._start(lambda cancel: self._search(found, cancel))
+
+    # Actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "next_view":
+            return self._found is not None
+        if action == "other_backend":
+            return self._found is not None and len(self._found.answered) > 1
+        if action == "edit":
+            return not self._area.has_focus
+        if action == "leave":
+            return bool(self._busy) or self._area.has_focus
+        return super().check_action(action, parameters)
+
+    def action_run(self) -> None:
+        if not texts_in(self._area.text):
+            self._area.text = "\n".join(EXAMPLES)
+        texts = texts_in(self._area.text)
+        self._found = found = Findings(texts[:MOST_TEXTS], max(0, len(texts) - MOST_TEXTS))
+        self._start(lambda cancel: self._look(found, cancel))
+
+    def action_leave(self) -> None:
+        """Stop what runs; else give the keys to the view."""
+        if self._busy:
+            self._stopped = True
+            self._cancel.cancel()
+            if self._worker is not None:
+                self._worker.cancel()  # also where the call takes no notice
+        elif self._area.has_focus:
+            self._shown_view().focus()
+
+    def action_edit(self) -> None:
+        self._area.focus()
+
+    def action_next_view(self) -> None:
+        names = list(_VIEWS)
+        self.action_view(names[(names.index(self._view) + 1) % len(names)])
+
+    def action_view(self, name: str) -> None:
+        """Show a view, and let the keys scroll it unless a text is typed; where all are shown, go to it."""
+        self._view = name
+        self._redraw()
+        if self._together or not self._area.has_focus:
+            self._shown_view().focus()
+
+    def _shown_view(self) -> Widget:
+        if self._found is None:
+            return self
+        return self.query_one(CosineMatrix) if self._view == "cosines" else self.query_one(f"#{self._view}")
+
+    def action_other_backend(self) -> None:
+        found = self._found
+        if found is None:
+            return
+        shown = self._backend(found)
+        self._chosen = next((name for name in found.answered if name != shown), shown)
+        if self._chosen in found.nearest:
+            self._show()
+        else:
+            self._search_again()
+
+    def action_load_missing(self) -> None:
+        state, engine = self.console.state, self.console.engine
+        assert state is not None
+        missing = next((one.name for one in state.status.backends if one.state in _LOADABLE), None)
+        if missing is not None:
+            self.console.jobs.start(lambda: engine.load(missing))
+
+    def action_passages(self) -> None:
+        self.app.push_screen(PassagesDialog(), self._take_passages)
+
+    def _take_passages(self, path: str | None) -> None:
+        if path is not None:
+            self.run_worker(self._read_passages(path), group="passages", exclusive=True)
+
+    async def _read_passages(self, path: str) -> None:
+        try:
+            self._passages = await run_in_thread(read_passages, Path(path)) if path else None
+        except EmbedctlError as error:
+            self.console.report(error)
+            return
+        if self._found is not None:
+            self._found.nearest.clear()
+        self._search_again()
