@@ -242,6 +242,8 @@ def _memory(run: Run) -> Table:
         held = [row.peak_bytes for row in run.measurements if row.backend == name and row.peak_bytes]
         return max(held, default=None)
 
+    discrete = any(row.figure("gpu_low_bytes") for row in run.measurements)
+    low = "gpu_low_bytes" if discrete else "pool_low_bytes"
     return Table(
         "Memory over the whole run",
         ("backend", "peak", "claimed", "pool's low", "swap", "pressure"),
@@ -250,12 +252,13 @@ def _memory(run: Run) -> Table:
                 name,
                 format_bytes(peak(name)),
                 format_bytes(over(name, "claimed_bytes", max)),
-                format_bytes(over(name, "pool_low_bytes", min)),
+                format_bytes(over(name, low, min)),
                 format_bytes(over(name, "swap_peak_bytes", max)),
                 _percent(over(name, "pressure_peak_percent", max)),
             )
             for name in run.backends
         ),
+        ("pool's low: least free of the GPU's own memory",) if discrete else (),
     )
 
 

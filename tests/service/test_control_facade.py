@@ -71,7 +71,7 @@ STARTED: dict[str, Callable[[Any], Any]] = {
     "check": lambda e: e.check(backends=["native"], texts=["a", "b"], texts_name="mine"),
     "quality": lambda e: e.quality(vary="dtype=float32,float16", sets=["xquad-en"], queries=50),
     "coexist": lambda e: e.coexist(backends=["native"], model="llama3.2:1b", rounds=2),
-    "benchmark": lambda e: e.benchmark(backends=("native",), preset="quick", title="ü"),
+    "benchmark": lambda e: e.benchmark(backends=("native",), preset="quick", title="ü", minutes=2.5),
 }
 APART = {"export_csv"}
 """Crosses in a way of its own, with a test of its own."""

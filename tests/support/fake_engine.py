@@ -240,9 +240,14 @@ class FakeEngine(FakeRecords):
         return self._start("remove", f"Remove {self.model_status.repo}", done)
 
     def benchmark(
-        self, *, backends: Sequence[str] | None = None, preset: str = "quick", title: str = ""
+        self,
+        *,
+        backends: Sequence[str] | None = None,
+        preset: str = "quick",
+        title: str = "",
+        minutes: float | None = None,
     ) -> FakeJob:
-        self._called("benchmark", tuple(backends) if backends else None, preset, title)
+        self._called("benchmark", tuple(backends) if backends else None, preset, title, minutes)
 
         def done() -> object:
             run_id = max(self.stored_runs, default=0) + 1

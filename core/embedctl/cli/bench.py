@@ -12,7 +12,8 @@ from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, emit_table, say
 from embedctl.errors import UsageError
-from embedctl.format import ABSENT, format_duration, format_moment, format_ms, format_number
+from embedctl.format import format_duration, format_moment, format_ms, format_number
+from embedctl.headlines import times_as
 from embedctl.records import ConditionOutcome, Run, RunComparison
 from embedctl.run_tables import Table, changes, tables
 
@@ -38,13 +39,19 @@ def run_now(
         str,
         typer.Option(help="How much: quick (a minute), standard (ten minutes) or thorough (hours)."),
     ] = "quick",
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="For the whole, in place of the preset's time; what takes longer is shortened."),
+    ] = None,
     title: Annotated[str, typer.Option(help="A few words to find the run by.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure both backends side by side and keep the run. Ctrl-C keeps what was complete."""
     with engine(sampling=True, recording=True) as opened:
         opened.refresh()
-        measured: Run = follow(opened.benchmark(backends=backend or None, preset=preset, title=title))
+        measured: Run = follow(
+            opened.benchmark(backends=backend or None, preset=preset, title=title, minutes=minutes)
+        )
     _show(measured, as_json)
 
 
@@ -199,8 +206,8 @@ def _show(run: Run, as_json: bool) -> None:
             [
                 (
                     c.shape,
-                    f"{c.candidate} {c.ratio.estimate:.2f}× as fast as {c.baseline}",
-                    ABSENT
+                    times_as(c),
+                    "n too small"
                     if c.ratio.low is None or c.ratio.high is None
                     else f"{c.ratio.low:.2f}–{c.ratio.high:.2f}",
                     c.verdict,

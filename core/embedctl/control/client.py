@@ -203,9 +203,16 @@ class RemoteEngine:
     # The façade: benchmarks ---
 
     def benchmark(
-        self, *, backends: Sequence[BackendName] | None = None, preset: str = "quick", title: str = ""
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        preset: str = "quick",
+        title: str = "",
+        minutes: float | None = None,
     ) -> JobHandle:
-        return self._start(EngineFacade.benchmark, backends=backends, preset=preset, title=title)
+        return self._start(
+            EngineFacade.benchmark, backends=backends, preset=preset, title=title, minutes=minutes
+        )
 
     def resume_benchmark(self, run_id: int) -> JobHandle:
         return self._start(EngineFacade.resume_benchmark, run_id)

@@ -207,10 +207,18 @@ class EngineFacade(Protocol):
         backends: Sequence[BackendName] | None = None,
         preset: str = "quick",
         title: str = "",
+        minutes: float | None = None,
     ) -> JobHandle:
-        """Measure one or both backends and keep the run, part by part as it goes. Result: `Run`.
+        """Measure the backends and keep the run, part by part as it goes. Result: `Run`.
 
-        A run that is cancelled or fails keeps the parts that were complete.
+        A run that is cancelled or fails keeps the parts that were complete. Where `backends` names none, one
+        that does not answer is done without, and the run's notes tell why.
+
+        Args:
+            minutes: For the whole, in place of the preset's time; what takes longer is shortened.
+
+        Raises:
+            UsageError: There is no such preset or backend, or `minutes` is not above 0.
         """
 
     def resume_benchmark(self, run_id: int) -> JobHandle:

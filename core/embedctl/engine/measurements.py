@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -48,18 +49,28 @@ class MeasuringCalls(StoredCalls):
     # Benchmarks
 
     def benchmark(
-        self, *, backends: Sequence[BackendName] | None = None, preset: str = "quick", title: str = ""
+        self,
+        *,
+        backends: Sequence[BackendName] | None = None,
+        preset: str = "quick",
+        title: str = "",
+        minutes: float | None = None,
     ) -> Job:
         from embedctl.engine.measuring import Wish
         from embedctl.lab.presets import preset_of
 
         names = self._asked(backends)
         preset_of(preset)  # refused now, not after minutes of loading
+        if minutes is not None and not 0 < minutes < math.inf:
+            raise UsageError(
+                "No benchmark was started", why=f"{minutes:g} minutes are no time", remedy="give more than 0"
+            )
+        wish = Wish(preset, title, minutes=minutes, all_of_them=bool(backends))
         return self._jobs.start(
             BACKEND_JOBS,
             "benchmark",
             f"Benchmark {preset}",
-            lambda job: self._work.benchmark(job, names, Wish(preset, title)),
+            lambda job: self._work.benchmark(job, names, wish),
         )
 
     def resume_benchmark(self, run_id: int) -> Job:
@@ -67,11 +78,12 @@ class MeasuringCalls(StoredCalls):
 
         run = self.run(run_id)
         require_resumable(run)
+        wish = Wish(run.preset, run.title, run, run.environment.get("minutes"))
         return self._jobs.start(
             BACKEND_JOBS,
             "benchmark",
             f"Benchmark {run.preset}",
-            lambda job: self._work.benchmark(job, run.backends, Wish(run.preset, run.title, run)),
+            lambda job: self._work.benchmark(job, run.backends, wish),
         )
 
     # Studies

@@ -17,10 +17,17 @@ from embedctl.engine.jobs import Job
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample
 from embedctl.engine.surroundings import surroundings
-from embedctl.engine.turns import in_turns
-from embedctl.errors import BackendError, BackendOutOfMemoryError, Cancelled, UsageError
+from embedctl.engine.turns import in_turns, was_in_turns
+from embedctl.errors import (
+    BackendError,
+    BackendOutOfMemoryError,
+    BackendUnavailableError,
+    Cancelled,
+    UsageError,
+)
 from embedctl.lab.benchmark import run_benchmark
 from embedctl.lab.cold_start import drop_page_cache
+from embedctl.lab.presets import preset_of
 from embedctl.lab.targets import Start, Target
 from embedctl.lab.tokens import token_counter
 from embedctl.lab.window import SampleWindow
@@ -42,6 +49,10 @@ class Wish:
     preset: str
     title: str = ""
     resumed: Run | None = None
+    minutes: float | None = None
+    """For the whole, in place of the preset's."""
+    all_of_them: bool = True
+    """Every backend was asked for by name; otherwise one that does not answer is told of and done without."""
 
 
 def measure(
@@ -59,21 +70,32 @@ def measure(
 
     The run is stored from its beginning and after each stage, so that a crash costs one stage. A run that is
     cancelled or fails keeps its whole stages and says so; one without any is removed. Backends that do not
-    fit into memory at once are measured in turns, and kept at the end.
+    fit into memory at once are measured in turns.
 
     Raises:
-        BackendError: A backend could not be loaded.
+        BackendError: A backend could not be loaded, and it was asked for by name, or there is no other.
         Cancelled: The job was cancelled.
     """
+    resumed = wish.resumed
     keeper = _Keeper(store)
-    if wish.resumed is not None:
-        keeper.last = wish.resumed
+    if resumed is not None:
+        keeper.last = resumed
     borrowed = [backend.name for backend in backends if not lifecycle.ready(backend.name)]
+    limit = wish.minutes * 60.0 if wish.minutes is not None else preset_of(wish.preset).limit
+    discrete = machine is not None and machine.gpu is not None and machine.gpu.unified is False
 
     def target_of(backend: Backend, *, borrowed: bool) -> Target:
         return _loaded_target(backend, lifecycle, job, folder, machine, borrowed=borrowed)
 
-    def run(targets: Sequence[Target], keep: Callable[[Run], Run]) -> Run:
+    def run(
+        targets: Sequence[Target],
+        keep: Callable[[Run], Run],
+        resumed: Run | None,
+        *,
+        begun: float,
+        limit: float,
+        absent: Sequence[str] = (),
+    ) -> Run:
         return run_benchmark(
             targets,
             preset=wish.preset,
@@ -82,26 +104,49 @@ def measure(
             machine=machine,
             progress=job,
             cancel=job.cancel_token,
-            sampling=lambda: latest.watched(SampleWindow()),
-            environment=surroundings(latest.sample),
+            sampling=lambda: latest.watched(SampleWindow(discrete=discrete)),
+            environment={**surroundings(latest.sample), "minutes": wish.minutes},
             keep=keep,
-            resumed=wish.resumed,
+            resumed=resumed,
             seed=random.randrange(_SEEDS),  # an order, no secret
+            limit=limit,
+            begun=begun,
+            absent=absent,
         )
 
-    def run_alone(name: BackendName) -> Run:
+    def run_alone(name: BackendName, keep: Callable[[Run], Run], resumed: Run | None) -> Run:
+        begun = time.perf_counter()
         target = target_of(lifecycle.backend(name), borrowed=not lifecycle.ready(name))
-        return run([target], lambda run: run)
+        return run([target], keep, resumed, begun=begun, limit=limit / len(backends))
+
+    def turns() -> Run:
+        _let_go(borrowed, lifecycle)
+        names = [each.name for each in backends]
+        return keeper.keep(in_turns(names, lifecycle, job, run_alone, keeper.keep, resumed))
 
     try:
-        try:
-            targets = [target_of(backend, borrowed=backend.name in borrowed) for backend in backends]
-        except BackendOutOfMemoryError:
-            if len(backends) == 1 or wish.resumed is not None:
-                raise
-            _let_go(borrowed, lifecycle)
-            return keeper.keep(in_turns([each.name for each in backends], lifecycle, job, run_alone))
-        return run(targets, keeper.keep)
+        if resumed is not None and was_in_turns(resumed):
+            return turns()
+        begun = time.perf_counter()
+        targets: list[Target] = []
+        missing: dict[BackendName, BackendUnavailableError] = {}
+        for backend in backends:
+            try:
+                targets.append(target_of(backend, borrowed=backend.name in borrowed))
+            except BackendOutOfMemoryError as error:
+                if len(backends) == 1:
+                    raise
+                if resumed is not None:
+                    raise _no_room_to_resume(resumed, error) from error
+                return turns()
+            except BackendUnavailableError as error:
+                if wish.all_of_them:
+                    raise
+                missing[backend.name] = error
+        if not targets:
+            raise next(iter(missing.values()))
+        absent = [f"{name}: n/a, {error.sentence}" for name, error in missing.items()]
+        return run(targets, keeper.keep, resumed, begun=begun, limit=limit, absent=absent)
     except Cancelled:
         keeper.end("cancelled")
         raise
@@ -110,6 +155,15 @@ def measure(
         raise
     finally:
         _let_go(borrowed, lifecycle)
+
+
+def _no_room_to_resume(run: Run, error: BackendOutOfMemoryError) -> BackendOutOfMemoryError:
+    return BackendOutOfMemoryError(
+        f"Run {run.id} was not resumed: its backends no longer fit into memory at once",
+        why=f"{error.sentence}. Its rows so far were measured side by side, and rows measured one backend "
+        "after the other are not to be mixed with them",
+        remedy="end what else uses memory and resume it, or start a new run, which then goes in turns",
+    )
 
 
 def _let_go(borrowed: Sequence[BackendName], lifecycle: Lifecycle) -> None:

@@ -12,6 +12,7 @@ from embedctl.errors import UsageError
 from embedctl.lab.energy import best_batch_note
 from embedctl.lab.gate import gate
 from embedctl.lab.overhead import overhead_note
+from embedctl.lab.plan import allowed
 from embedctl.lab.presets import preset_of
 from embedctl.lab.stages import Bench, Rows, Stage
 from embedctl.lab.targets import Pace, RealPace, Target
@@ -40,10 +41,16 @@ def run_benchmark(
     workload: Workload | None = None,
     seed: int = 0,
     pace: Pace | None = None,
+    limit: float | None = None,
+    begun: float | None = None,
+    absent: Sequence[str] = (),
 ) -> Run:
     """Measure the targets (one or two, loaded) and return the run.
 
     Args:
+        limit: Seconds for the whole, in place of the preset's; what takes longer is shortened in proportion.
+        absent: Notes on backends that were to be measured and are not there.
+        begun: When the time began to count, by `pace.now()`: before the targets were loaded. Now if None.
         keep: Stores the run and returns it with its id. Called before the first stage and after each one,
             with whole stages only, in state `unfinished`; and at the end.
         resumed: A run that ended early: its finished stages are kept and the others measured.
@@ -54,6 +61,7 @@ def run_benchmark(
     """
     chosen = preset_of(preset)
     pace = pace or RealPace(cancel)
+    begun = pace.now() if begun is None else begun
     fingerprints = tuple(target.fingerprint() for target in targets)
     whole = workload or built_in()
     fitting, left_out = _that_fit(whole, fingerprints, count_tokens)
@@ -68,7 +76,7 @@ def run_benchmark(
         fingerprints=fingerprints,
         workload=fitting.label,
         state="unfinished",
-        notes=(*left_out, *_machine_notes(machine)),
+        notes=(*absent, *left_out, *_machine_notes(machine)),
         title=title,
         seed=seed,
         environment=environment or {},
@@ -84,7 +92,7 @@ def run_benchmark(
     bench.faulty = frozenset(faults)
     run = _noted(run, *(f"{name} failed the gate, no verdicts: {fault}" for name, fault in faults.items()))
     run = keep(_noted(run, overhead_note(pace)))
-    return _Measuring(bench, chosen.stages, chosen.limit, progress, keep, run).all()
+    return _Measuring(bench, chosen.stages, limit or chosen.limit, begun, progress, keep, run).all()
 
 
 @dataclass(slots=True)
@@ -94,15 +102,15 @@ class _Measuring:
     bench: Bench
     stages: Sequence[Stage]
     limit: float
+    begun: float
     progress: Progress
     keep: Callable[[Run], Run]
     run: Run
 
     def all(self) -> Run:
         """Measure what is not there yet; returns the run as kept at the end."""
-        started, before = self.bench.pace.now(), self.run.seconds
-        self.bench.deadline = started + self.limit - before
-        shares = [stage.seconds(len(self.bench.targets)) for stage in self.stages]
+        before = self.run.seconds
+        self.bench.deadline = self.begun + self.limit - before
         for number, stage in enumerate(self.stages):
             if self._is_done(stage):
                 continue
@@ -111,10 +119,16 @@ class _Measuring:
             if why:
                 self.run = _noted(self.run, f"{stage.name} left out: {why}")
                 continue
-            self.bench.report = self._reporter(stage, shares, number)
+            coming = [one for one in self.stages[number:] if not self._is_done(one)]
+            wants = [one.wants(self.bench) for one in coming]
+            leasts = [one.least(self.bench) for one in coming]
+            self.bench.allowed = allowed(wants, leasts, self.bench.deadline - self.bench.pace.now())
+            self.bench.report = self._reporter(
+                stage, number, min(wants[0], self.bench.allowed), sum(wants[1:])
+            )
             self.bench.report(0.0)
             self.bench.order = random.Random(f"{self.run.seed}:{stage.name}")  # an order, no secret
-            self._take(stage.measure(self.bench), before + self.bench.pace.now() - started)
+            self._take(stage.measure(self.bench), before + self.bench.pace.now() - self.begun)
         notes = [note for target in self.bench.targets if (note := best_batch_note(self.bench, target))]
         return self.keep(replace(_noted(self.run, *notes), state="done"))
 
@@ -138,13 +152,14 @@ class _Measuring:
             return ""
         return f"it takes about {least:,.0f} s, and {max(0.0, left):,.0f} s of {self.limit:,.0f} s are left"
 
-    def _reporter(self, stage: Stage, shares: Sequence[float], number: int) -> Callable[[float], None]:
-        before, all_of_them = sum(shares[:number]), sum(shares)
+    def _reporter(self, stage: Stage, number: int, planned: float, later: float) -> Callable[[float], None]:
+        """Tells the seconds that have passed, of those and the ones that are still to come."""
         step = f"{stage.name} ({number + 1} of {len(self.stages)})"
 
         def report(share: float) -> None:
-            done = before + shares[number] * min(1.0, share)
-            self.progress(step, done=done, total=all_of_them, unit="seconds")
+            now = self.bench.pace.now()
+            still = min(planned * max(0.0, 1.0 - share) + later, max(0.0, self.bench.deadline - now))
+            self.progress(step, done=now - self.begun, total=now - self.begun + still, unit="seconds")
 
         return report
 

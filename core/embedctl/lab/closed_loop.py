@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from embedctl.lab.stages import Bench, Rows, error_notes, measurement
+from embedctl.lab.stages import Bench, Rows, error_notes, measurement, shortened
 from embedctl.lab.statistics import mean_interval, percentile, ratio_interval, verdict
 from embedctl.lab.targets import Answer, Tally, Target, send, tokens_of
 from embedctl.records import Comparison, Figure
@@ -40,22 +40,40 @@ class ClosedLoop:
     blocks: int
     """At most."""
     budget: float
-    """Seconds for the shape, all backends together; at least `FEWEST_BLOCKS` blocks run all the same."""
+    """Seconds for the shape, all backends together; at least `FEWEST_BLOCKS` blocks run all the same.
+
+    Where the whole run's time does not suffice for these, one block runs, not warmed up: one measured
+    request says more than none.
+    """
     tokens: int | None = None
     """The length of every text; None: as they come, questions for one text and passages for several."""
     clients: int = 1
     rest: float = 0.0
     """Seconds without load before each turn of a backend."""
 
-    def seconds(self, targets: int) -> float:
-        return self.budget
+    def wants(self, bench: Bench) -> float:
+        if self.obstacle(bench):
+            return 0.0
+        block = self._block_seconds(bench)
+        if not block:
+            return self.budget
+        warm_up = 3 * block / (self.per_block * self.clients)
+        planned = warm_up + self.blocks * (block + len(bench.targets) * self.rest)
+        return max(self._warm(block), min(self.budget, planned))
 
     def least(self, bench: Bench) -> float:
-        """One warm-up request and one ABBA pattern, by the time that a text took in the latest rows."""
-        requests = 1 + FEWEST_BLOCKS * self.per_block * self.clients
-        return sum(
-            requests * self.batch * _text_seconds(bench, target, self.tokens) for target in bench.targets
-        )
+        """One block."""
+        return 0.0 if self.obstacle(bench) else self._block_seconds(bench)
+
+    def _block_seconds(self, bench: Bench) -> float:
+        """One block of every target, by the time that a text took in the latest rows; 0 if there are none."""
+        texts = self.per_block * self.clients * self.batch
+        tokens = self.tokens or bench.tokens_per_text(self.batch)
+        return sum(texts * _text_seconds(bench, target, tokens) for target in bench.targets)
+
+    def _warm(self, block: float) -> float:
+        """One warm-up request and one ABBA pattern."""
+        return block / (self.per_block * self.clients) + FEWEST_BLOCKS * block
 
     def obstacle(self, bench: Bench) -> str:
         if self.tokens is None:
@@ -70,16 +88,26 @@ class ClosedLoop:
         tallies = [_Turns(target) for target in bench.targets]
         of = {id(turns.target): turns for turns in tallies}
         request = 0
+        expected = self._block_seconds(bench)
+        cold = bench.allowed < self._warm(expected)
+        single = bench.allowed < FEWEST_BLOCKS * expected
+        blocks = 1 if single else FEWEST_BLOCKS if cold else self.blocks
+        cut = cold
         with bench.sampling() as window:
-            for target in bench.in_random_order():
+            begun = bench.pace.now()
+            for target in () if cold else bench.in_random_order():
                 self._warm_up(bench, of[id(target)])
             started = bench.pace.now()
-            for block, turn in enumerate(bench.patterns(self.blocks)):
+            for block, turn in enumerate(bench.patterns(blocks)):
                 used = bench.pace.now() - started
-                spent = used > self.budget or bench.pace.now() > bench.deadline
-                if block >= FEWEST_BLOCKS and block % 2 == 0 and spent:  # whole patterns only
-                    break
-                bench.report(max(block / self.blocks, min(1.0, used / self.budget)))
+                if block >= FEWEST_BLOCKS and block % 2 == 0:  # whole patterns only
+                    pattern = FEWEST_BLOCKS * used / block
+                    cut = (
+                        bench.pace.now() - begun + pattern > bench.allowed or started + used > bench.deadline
+                    )
+                    if cut or used > self.budget:
+                        break
+                bench.report(max(block / blocks, min(1.0, used / self.budget)))
                 count = self.per_block * self.clients
                 batches = [self._texts(bench, request + offset) for offset in range(count)]
                 tokens = [tokens_of(batch, bench.count_tokens) for batch in batches]
@@ -97,9 +125,13 @@ class ClosedLoop:
             )
             for turns in tallies
         )  # fmt: skip
-        notes = error_notes(self.name, [(turns.target, turns.tally) for turns in tallies])
-        slow = [note for turns in tallies if (note := self._slow_warm_up(turns))]
-        return Rows(rows, compare_turns(self.name, self._metric, tallies, bench), (*notes, *slow))
+        notes = list(error_notes(self.name, [(turns.target, turns.tally) for turns in tallies]))
+        notes += [note for turns in tallies if (note := self._slow_warm_up(turns))]
+        if cut:
+            done = len(tallies[0].times)
+            what = f"{done} of {self.blocks} blocks" + (", not warmed up" if cold else "")
+            notes.append(shortened(self.name, what))
+        return Rows(rows, compare_turns(self.name, self._metric, tallies, bench), tuple(notes))
 
     @property
     def _metric(self) -> Literal["latency", "throughput"]:
@@ -222,7 +254,7 @@ def _warm_up_excess(turns: _Turns) -> tuple[float | None, int]:
     return sum(latency - steady for latency in slow), len(slow)
 
 
-def _text_seconds(bench: Bench, target: Target, tokens: int | None) -> float:
+def _text_seconds(bench: Bench, target: Target, tokens: float | None) -> float:
     """How long a text (of so many tokens) takes by the target's latest closed loop; 0 if there was none."""
     rows = [row for row in bench.done if row.backend == target.name and row.kind == "closed loop"]
     if not rows or not rows[-1].texts_per_s:

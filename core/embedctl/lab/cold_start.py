@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from embedctl.lab.stages import Bench, Rows, measurement
+from embedctl.lab.stages import Bench, Rows, measurement, shortened
 from embedctl.lab.statistics import percentile_interval
 from embedctl.lab.targets import Answer, Start, Tally, Target, send
 from embedctl.lab.window import SampleWindow
 from embedctl.records import Figure, Measurement
+
+_GUESS_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +29,36 @@ class ColdStart:
     def name(self) -> str:
         return "disk start" if self.drop_cache else "cold start"
 
-    def seconds(self, targets: int) -> float:
-        return targets * self.repeats * 10.0
+    def wants(self, bench: Bench) -> float:
+        return self.repeats * self.least(bench)
 
     def least(self, bench: Bench) -> float:
-        return self.seconds(len(bench.targets))
+        """One restart of each, by how long the load at the run's beginning took."""
+        if not self.repeats:
+            return 0.0
+        return sum(
+            target.first_start.seconds if target.first_start else _GUESS_S
+            for target in bench.targets
+            if target.restart is not None
+        )
 
     def obstacle(self, bench: Bench) -> str:
         return ""
 
     def measure(self, bench: Bench) -> Rows:
         rows = []
+        share = bench.allowed / len(bench.targets)
         for number, target in enumerate(bench.targets):
             bench.report(number / len(bench.targets))
             with bench.sampling() as window:
-                rows.append(self._one(bench, target, window))
-        return Rows(tuple(rows))
+                rows.append(self._one(bench, target, window, bench.pace.now() + share))
+        fewest = min((row.requests for row in rows if row.requests), default=self.repeats)
+        notes = (
+            (shortened(self.name, f"{fewest} of {self.repeats} restarts"),) if fewest < self.repeats else ()
+        )
+        return Rows(tuple(rows), notes=notes)
 
-    def _one(self, bench: Bench, target: Target, window: SampleWindow) -> Measurement:
+    def _one(self, bench: Bench, target: Target, window: SampleWindow, end: float) -> Measurement:
         starts: list[Start] = []
         firsts: list[float] = []
         tally = Tally()
@@ -52,6 +67,8 @@ class ColdStart:
         for _ in range(self.repeats if target.restart else 0):
             assert target.restart is not None
             bench.cancel.raise_if_cancelled()
+            if starts and bench.pace.now() + starts[-1].seconds > end:
+                break
             self._first_vector(bench, target, target.restart(self.drop_cache), starts, firsts, tally)
         why = "" if starts else target.why_no_restart
         ready = [start.seconds * 1e3 for start in starts]

@@ -34,7 +34,9 @@ from embedctl.records import (
 
 MATTERS: Final = ("model", "revision", "dtype", "pooling", "normalized", "max_tokens", "dimension")
 """Fields of a fingerprint that decide what was computed; the others decide how fast."""
-_MORE_IS_BETTER: Final = frozenset({"texts_per_s", "tokens_per_s", "goodput_per_s", "pool_low_bytes"})
+_MORE_IS_BETTER: Final = frozenset(
+    {"texts_per_s", "tokens_per_s", "goodput_per_s", "pool_low_bytes", "gpu_low_bytes"}
+)
 _NOT_COMPARED: Final = frozenset(
     {"offered_per_s", "stalls", "throttled", "warm_up_requests", "idle_watt", "growth_bytes_per_hour"}
 )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from embedctl.lab.stages import Bench, Rows, error_notes, measurement
+from embedctl.lab.stages import Bench, Rows, error_notes, measurement, shortened
 from embedctl.lab.statistics import mean_interval, ratio_interval, verdict
-from embedctl.lab.targets import Tally, Target, send, tokens_of
+from embedctl.lab.targets import Tally, Target, send
 from embedctl.lab.window import SampleWindow
 from embedctl.records import Comparison, Figure, Measurement
 
 SWEEP: Final = (16, 32, 64, 128)
 _AS_GOOD: Final = 0.95
 """A smaller batch with 95 % of the best throughput is as good: it waits less and holds less memory."""
+_SHORTEST_S: Final = 2.5
+"""Of a block: with a sample a second, there are two in it."""
+_FEWEST_BLOCKS: Final = 2
 
 
 def best_batch(bench: Bench, target: Target) -> int | None:
@@ -68,21 +72,48 @@ class Bulk:
     """Seconds without load before the first block, for the power at idle."""
     name: str = "bulk"
 
-    def seconds(self, targets: int) -> float:
-        return self.idle + targets * self.blocks * self.length
+    def wants(self, bench: Bench) -> float:
+        return self.idle + len(bench.targets) * self.blocks * self.length
 
     def least(self, bench: Bench) -> float:
-        return self.seconds(len(bench.targets))
+        return self._fitted(0.0, len(bench.targets)).wants(bench)
+
+    def _fitted(self, allowed: float, targets: int) -> Bulk:
+        """Shorter blocks, and where these would be too short, fewer."""
+        whole = self.idle + targets * self.blocks * self.length
+        if allowed >= whole:
+            return self
+        length, idle = (
+            max(min(_SHORTEST_S, seconds), seconds * allowed / whole) for seconds in (self.length, self.idle)
+        )
+        fitting = idle + targets * self.blocks * length <= allowed
+        return replace(
+            self,
+            length=length,
+            idle=idle,
+            blocks=self.blocks if fitting else min(self.blocks, _FEWEST_BLOCKS),
+        )
 
     def obstacle(self, bench: Bench) -> str:
         unknown = [target.name for target in bench.targets if best_batch(bench, target) is None]
         return f"no batch of {' and '.join(unknown)} was measured" if unknown else ""
 
     def measure(self, bench: Bench) -> Rows:
+        fitted = self._fitted(bench.allowed, len(bench.targets))
+        if fitted == self:
+            return self._measured(bench)
+        rows = fitted._measured(bench)
+        what = (
+            f"{fitted.blocks} blocks of {fitted.length:.1f} s instead of {self.blocks} of {self.length:g} s"
+        )
+        return replace(rows, notes=(*rows.notes, shortened(self.name, what)))
+
+    def _measured(self, bench: Bench) -> Rows:
         of = {
             target.name: _Blocks(target, best_batch(bench, target) or SWEEP[0], Tally(), [], [])
             for target in bench.targets
         }
+        batches = {one.batch: bench.batches(one.batch) for one in of.values()}
         with bench.sampling() as whole:
             with bench.sampling() as resting:
                 bench.pace.sleep(self.idle)
@@ -91,19 +122,21 @@ class Bulk:
             for block, turn in enumerate(bench.patterns(self.blocks)):
                 bench.report(block / self.blocks)
                 for target in turn:
-                    number = self._block(bench, of[target.name], number)
+                    one = of[target.name]
+                    number = self._block(bench, one, batches[one.batch], number)
         idle, _ = resting.mean_power()
         rows = tuple(self._row(bench, one, idle, whole) for one in of.values())
         notes = error_notes(self.name, [(one.target, one.tally) for one in of.values()])
         return Rows(rows, self._compare(bench, list(of.values())), notes)
 
-    def _block(self, bench: Bench, one: _Blocks, number: int) -> int:
+    def _block(
+        self, bench: Bench, one: _Blocks, batches: Sequence[tuple[list[str], int]], number: int
+    ) -> int:
         texts_before, started = one.tally.texts, bench.pace.now()
         with bench.sampling() as window:
             while bench.pace.now() - started < self.length:
                 bench.cancel.raise_if_cancelled()
-                texts = bench.workload.batch(one.batch, number)
-                tokens = tokens_of(texts, bench.count_tokens)
+                texts, tokens = batches[number % len(batches)]
                 number += 1
                 answer = send(one.target, texts, bench.pace.now)
                 one.tally.add(answer, len(texts), tokens)

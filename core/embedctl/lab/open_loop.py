@@ -11,20 +11,23 @@ import itertools
 import random
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from embedctl.lab.closed_loop import together
-from embedctl.lab.stages import Bench, Rows, error_notes, measurement
+from embedctl.lab.load_verdict import LoadBlock, compare_loads
+from embedctl.lab.stages import Bench, Rows, error_notes, measurement, shortened
 from embedctl.lab.statistics import percentile, percentile_note
 from embedctl.lab.targets import Answer, Pace, Tally, Target, send, tokens_of
 from embedctl.lab.window import SampleWindow
-from embedctl.records import Figure, Measurement
+from embedctl.records import Comparison, Figure, Measurement
 
 CAPACITY: Final = "at once"
 """The shape whose throughput is taken for a backend's capacity: single texts from several clients."""
 _DRAIN: Final = 1.0
 """How long after the last arrival requests may still be sent, as a share of the load's length."""
+_SHORTEST_S: Final = 3.0
+"""Of arrivals at each backend."""
 _STALL: Final = 5.0
 """Median service times without an answer, while one is due, that make a stall."""
 _SHORTEST_STALL_S: Final = 0.05
@@ -40,6 +43,8 @@ class Shot:
     sent: float
     ended: float
     error: str = ""
+    query: int = 0
+    """Which of the workload's questions it sent."""
 
     @property
     def latency(self) -> float:
@@ -49,6 +54,16 @@ class Shot:
     def lag(self) -> float:
         """How much later than it could have the generator itself sent it."""
         return self.sent - max(self.intended, self.picked)
+
+    def later(self, by: float) -> Shot:
+        """The same, told from a beginning that was `by` seconds earlier."""
+        return replace(
+            self,
+            intended=self.intended + by,
+            picked=self.picked + by,
+            sent=self.sent + by,
+            ended=self.ended + by,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,63 +77,78 @@ class OpenLoop:
     """Answers within this count as goodput."""
     clients: int = 32
     """Requests under way at most; where all are busy, a request waits, and its latency with it."""
+    blocks: int = 6
+    """The load comes in so many parts, each after all is answered; the other backend's come between them."""
 
     @property
     def name(self) -> str:
         return f"load {self.share:.0%}".replace("%", " %")
 
-    def seconds(self, targets: int) -> float:
-        return targets * self.length * (1 + max(0.0, self.share - 1) + 0.05)
+    def wants(self, bench: Bench) -> float:
+        return len(bench.targets) * self.length * (1 + max(0.0, self.share - 1) + 0.05)
 
     def least(self, bench: Bench) -> float:
-        return self.seconds(len(bench.targets))
+        return self.wants(bench) * min(1.0, _SHORTEST_S / self.length)
 
     def obstacle(self, bench: Bench) -> str:
         unknown = [target.name for target in bench.targets if not _capacity(bench, target)]
         return f"the capacity of {' and '.join(unknown)} was not measured" if unknown else ""
 
     def measure(self, bench: Bench) -> Rows:
-        rows: list[Measurement] = []
+        fitted = replace(self, length=self.length * min(1.0, bench.allowed / self.wants(bench)))
+        rows = fitted._measured(bench)
+        if fitted == self:
+            return rows
+        what = f"{fitted.length:.1f} s of {self.length:g} s"
+        return replace(rows, notes=(*rows.notes, shortened(self.name, what)))
+
+    def _measured(self, bench: Bench) -> Rows:
+        loads = {target.name: _Load(target) for target in bench.targets}
+        length = self.length / self.blocks
+        for block, turn in enumerate(bench.patterns(self.blocks)):
+            bench.report(block / self.blocks)
+            seed = bench.order.random()
+            for target in turn:
+                load = loads[target.name]
+                rate = self.share * _capacity(bench, target)
+                arrivals = poisson(rate, length, random.Random(seed))  # the same pattern for all
+                with bench.sampling() as window:
+                    begun = bench.pace.now()
+                    shots = fire(target, arrivals, bench, self.clients, limit=length * (1 + _DRAIN))
+                    seconds = bench.pace.now() - begun
+                load.add(shots, max(length, seconds), self.goal_ms, at=block * length)
+                load.window = load.window.joined(window)
         notes: list[str] = []
-        seed = bench.order.random()
-        for number, target in enumerate(bench.in_random_order()):
-            rate = self.share * _capacity(bench, target)
-            arrivals = poisson(rate, self.length, random.Random(seed))  # the same pattern for all
-            bench.report(number / len(bench.targets))
-            with bench.sampling() as window:
-                begun = bench.pace.now()
-                shots = fire(target, arrivals, bench, self.clients, limit=self.length * (1 + _DRAIN))
-                seconds = max(bench.pace.now() - begun, 1e-9)
-            row, told = self._row(bench, target, arrivals, shots, window, seconds)
+        rows = []
+        for load in loads.values():
+            row, told = self._row(bench, load)
             rows.append(row)
             notes += told
-        rows.sort(key=lambda row: [target.name for target in bench.targets].index(row.backend))
-        return Rows(tuple(rows), notes=tuple(notes))
+        return Rows(tuple(rows), self._compare(bench, list(loads.values())), tuple(notes))
 
-    def _row(
-        self,
-        bench: Bench,
-        target: Target,
-        arrivals: Sequence[float],
-        shots: Sequence[Shot],
-        window: SampleWindow,
-        seconds: float,
-    ) -> tuple[Measurement, list[str]]:
+    def _compare(self, bench: Bench, loads: Sequence[_Load]) -> tuple[Comparison, ...]:
+        if len(loads) != 2 or bench.faulty:
+            return ()
+        a, b = sorted(loads, key=lambda load: load.target.name != "ollama")
+        return compare_loads(self.name, self.share, (a.target.name, a.blocks), (b.target.name, b.blocks))
+
+    def _row(self, bench: Bench, load: _Load) -> tuple[Measurement, list[str]]:
+        target, shots = load.target, load.shots
         tally = Tally()
-        for place, shot in enumerate(shots):
-            count = tokens_of([bench.workload.query(place)], bench.count_tokens)
-            tally.add(Answer(shot.latency, shot.error), 1, count)
+        counts = [tokens_of([query], bench.count_tokens) for query in bench.workload.queries]
+        for shot in shots:
+            tally.add(Answer(shot.latency, shot.error), 1, counts[shot.query % len(counts)])
         good = [shot for shot in shots if not shot.error]
-        in_time = sum(shot.latency * 1e3 <= self.goal_ms for shot in good)
-        stalls = stalls_of(good)
+        in_time = sum(block.in_time for block in load.blocks)
+        stalls = load.stalls
         note = percentile_note(len(good), 0.99)
         lag = percentile([shot.lag * 1e3 for shot in shots], 0.99)
         waited = percentile([max(0.0, shot.picked - shot.intended) * 1e3 for shot in shots], 0.99)
         service = percentile([(shot.ended - shot.sent) * 1e3 for shot in good], 0.50)
-        within = max(self.length, seconds)
+        within = sum(block.seconds for block in load.blocks)
         longest = f"longest {max(stalls) * 1e3:.0f} ms" if stalls else ""
         figures = (
-            _rate("offered_per_s", len(arrivals) / self.length, f"{self.share:.0%} of its capacity"),
+            _rate("offered_per_s", len(shots) / self.length, f"{self.share:.0%} of its capacity"),
             _rate("goodput_per_s", in_time / within, f"answered within {self.goal_ms:g} ms"),
             Figure("service_p50_ms", service, "ms", note="from the moment sent"),
             Figure("lag_p99_ms", lag, "ms", note=note or "the generator's own delay"),
@@ -126,7 +156,7 @@ class OpenLoop:
             Figure("stalls", float(len(stalls)), note=longest),
         )
         row = measurement(
-            target, "open loop", self.name, 1, tally, window, seconds=within,
+            target, "open loop", self.name, 1, tally, load.window, seconds=within,
             counted=bench.count_tokens is not None, figures=figures,
             series={
                 "intended_s": tuple(shot.intended for shot in good),
@@ -140,6 +170,26 @@ class OpenLoop:
                 f"ms or more while requests waited, longest {max(stalls) * 1e3:.0f} ms"
             )
         return row, notes
+
+
+@dataclass(slots=True)
+class _Load:
+    """One backend's blocks of arrivals."""
+
+    target: Target
+    shots: list[Shot] = field(default_factory=list)
+    """Of all blocks, as if they had followed each other without a pause."""
+    blocks: list[LoadBlock] = field(default_factory=list)
+    stalls: list[float] = field(default_factory=list)
+    window: SampleWindow = field(default_factory=SampleWindow)
+
+    def add(self, shots: Sequence[Shot], seconds: float, goal_ms: float, *, at: float) -> None:
+        good = [shot for shot in shots if not shot.error]
+        latencies = tuple(shot.latency for shot in good)
+        in_time = sum(latency * 1e3 <= goal_ms for latency in latencies)
+        self.blocks.append(LoadBlock(latencies, in_time, seconds))
+        self.stalls += stalls_of(good)
+        self.shots += [shot.later(at) for shot in shots]
 
 
 def _rate(name: str, value: float, note: str) -> Figure:
@@ -176,13 +226,13 @@ def fire(
                 return
             intended, picked = arrivals[place], pace.now() - started
             if picked > limit:
-                shots[place] = Shot(intended, picked, picked, picked, "not sent in time")
+                shots[place] = Shot(intended, picked, picked, picked, "not sent in time", place)
                 continue
             _sleep_until(started + intended, pace)
             bench.cancel.raise_if_cancelled()
             sent = pace.now() - started
             answer = send(target, [bench.workload.query(place)], pace.now)
-            shots[place] = Shot(intended, picked, sent, sent + answer.seconds, answer.error)
+            shots[place] = Shot(intended, picked, sent, sent + answer.seconds, answer.error, place)
 
     together(min(clients, max(1, len(arrivals))), client)
     bench.cancel.raise_if_cancelled()

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from embedctl.lab.stages import Bench, Rows, error_notes, measurement
+from embedctl.lab.stages import Bench, Rows, error_notes, measurement, shortened
 from embedctl.lab.statistics import growth
-from embedctl.lab.targets import Tally, Target, send, tokens_of
+from embedctl.lab.targets import Tally, Target, send
 from embedctl.lab.window import SampleWindow
 from embedctl.records import Figure, Interval, Measurement
 
 _SETTLE: Final = 0.25
 """The share of readings at the beginning that is left out: pools and caches fill."""
+_SHORTEST_S: Final = 30.0
+"""With a reading a second, about what a slope needs."""
 _LEAK_SHARE: Final = 0.01
 _LEAK_BYTES: Final = 16 * 1024**2
 """Growth that matters, per hour: over 1 % of what is held, and over 16 MiB."""
@@ -29,34 +31,37 @@ class Soak:
     batch: int = 16
     name: str = "soak"
 
-    def seconds(self, targets: int) -> float:
-        return targets * self.length
+    def wants(self, bench: Bench) -> float:
+        return len(bench.targets) * self.length
 
     def least(self, bench: Bench) -> float:
-        return self.seconds(len(bench.targets))
+        return len(bench.targets) * min(self.length, _SHORTEST_S)
 
     def obstacle(self, bench: Bench) -> str:
         return ""
 
     def measure(self, bench: Bench) -> Rows:
         rows: dict[str, Measurement] = {}
-        notes: list[str] = []
+        length = min(self.length, bench.allowed / len(bench.targets))
+        notes = (
+            [shortened(self.name, f"{length:.0f} s of {self.length:.0f} s")] if length < self.length else []
+        )
         for number, target in enumerate(bench.in_random_order()):
             tally = Tally()
             with bench.sampling() as window:
-                self._load(bench, target, tally, number)
+                self._load(bench, target, tally, number, length)
             row = self._row(bench, target, tally, window)
             rows[target.name] = row
             notes += [*error_notes(self.name, [(target, tally)]), *_leak_note(row)]
         return Rows(tuple(rows[target.name] for target in bench.targets), notes=tuple(notes))
 
-    def _load(self, bench: Bench, target: Target, tally: Tally, turn: int) -> None:
-        started, number = bench.pace.now(), 0
-        while (used := bench.pace.now() - started) < self.length:
+    def _load(self, bench: Bench, target: Target, tally: Tally, turn: int, length: float) -> None:
+        batches, number = bench.batches(self.batch), 0
+        started = bench.pace.now()
+        while (used := bench.pace.now() - started) < length:
             bench.cancel.raise_if_cancelled()
-            bench.report((turn + used / self.length) / len(bench.targets))
-            texts = bench.workload.batch(self.batch, number)
-            tokens = tokens_of(texts, bench.count_tokens)
+            bench.report((turn + used / length) / len(bench.targets))
+            texts, tokens = batches[number % len(batches)]
             number += 1
             answer = send(target, texts, bench.pace.now)
             tally.add(answer, len(texts), tokens)

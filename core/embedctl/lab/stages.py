@@ -6,15 +6,18 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from embedctl.lab.statistics import ENOUGH, percentile, percentile_figure, percentile_note
-from embedctl.lab.targets import Pace, Tally, Target
+from embedctl.lab.targets import Pace, Tally, Target, tokens_of
 from embedctl.lab.tokens import TokenCounter
 from embedctl.lab.window import SampleWindow, Sampling
 from embedctl.lab.workloads import Workload
 from embedctl.progress import CancelToken
 from embedctl.records import BackendName, Comparison, Figure, Measurement, MeasurementKind
+
+_BATCHES: Final = 16
+"""Different ones, before they come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,28 @@ class Bench:
     """Targets that failed the gate: they get no verdict."""
     deadline: float = math.inf
     """When measuring must be over, by `pace.now()`."""
+    allowed: float = math.inf
+    """Seconds for the present stage, where the time does not suffice for all that stages want."""
 
     def row(self, backend: BackendName, shape: str) -> Measurement | None:
         """An earlier row."""
         return next((row for row in self.done if (row.backend, row.shape) == (backend, shape)), None)
+
+    def batches(self, size: int) -> list[tuple[list[str], int]]:
+        """Batches of passages with their tokens, to be sent in turn: made before, for it takes time."""
+        made = [self.workload.batch(size, number) for number in range(_BATCHES)]
+        return [(texts, tokens_of(texts, self.count_tokens)) for texts in made]
+
+    def tokens_per_text(self, batch: int) -> float | None:
+        """Mean tokens of the texts that requests of this size are made of; None if nobody counts them."""
+        if self.count_tokens is None:
+            return None
+        some = (
+            [self.workload.query(number) for number in range(_BATCHES)]
+            if batch == 1
+            else self.workload.batch(_BATCHES, 0)
+        )
+        return self.count_tokens(some) / len(some)
 
     def in_random_order(self) -> tuple[Target, ...]:
         return tuple(self.order.sample(list(self.targets), len(self.targets)))
@@ -71,17 +92,17 @@ class Stage(Protocol):
     def name(self) -> str:
         """The `shape` of its rows."""
 
-    def seconds(self, targets: int) -> float:
-        """About how long it takes."""
+    def wants(self, bench: Bench) -> float:
+        """Seconds that it takes in full, by what was measured so far; 0 where it cannot be measured."""
 
     def least(self, bench: Bench) -> float:
-        """How long it takes at least, by what was measured so far."""
+        """Seconds that it takes when it is shortened as far as it can be."""
 
     def obstacle(self, bench: Bench) -> str:
         """Why it cannot be measured here; empty if it can."""
 
     def measure(self, bench: Bench) -> Rows:
-        """Measure every target.
+        """Measure every target, within about `bench.allowed` seconds; a note tells what was shortened for it.
 
         Raises:
             Cancelled: The run was cancelled; the stage has left nothing behind.
@@ -134,6 +155,11 @@ def measurement(
         ),
         series=series or {},
     )
+
+
+def shortened(shape: str, what: str) -> str:
+    """The note on a stage that got less time than it wants."""
+    return f"{shape} shortened to fit into the time: {what}"
 
 
 def error_notes(shape: str, tallies: Sequence[tuple[Target, Tally]]) -> tuple[str, ...]:

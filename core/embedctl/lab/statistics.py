@@ -65,9 +65,7 @@ def _ranks(count: int, share: float, level: float) -> tuple[int, int]:
     from scipy.stats import binom  # 0.5 s to import: only where a run has been measured
 
     miss = 1 - level
-    upper = count + 1
-    while upper > 1 and binom.sf(upper - 2, count, share) <= miss / 2:
-        upper -= 1
+    upper = int(binom.isf(miss / 2, count, share)) + 1
     left = miss - (float(binom.sf(upper - 1, count, share)) if upper <= count else 0.0)
     lower = int(binom.ppf(left, count, share))
     return (lower if binom.cdf(lower - 1, count, share) <= left else lower - 1), upper

@@ -15,9 +15,15 @@ class SampleWindow:
     """The samples taken while it was open, in the order of time; filled by the sampler's thread."""
 
     samples: list[Sample] = field(default_factory=list)
+    discrete: bool = False
+    """The GPU has memory of its own."""
 
     def see(self, sample: Sample) -> None:
         self.samples.append(sample)
+
+    def joined(self, later: SampleWindow) -> SampleWindow:
+        """One window of the samples of both."""
+        return SampleWindow([*self.samples, *later.samples], self.discrete or later.discrete)
 
     def peak(self, backend: BackendName) -> tuple[int | None, str]:
         """The most bytes that a backend's own processes held, and where that was read or why it is absent."""
@@ -41,12 +47,25 @@ class SampleWindow:
         return tuple(at for at, _ in found), tuple(held for _, held in found)
 
     def memory_figures(self) -> tuple[Figure, ...]:
-        """The pool's low-water mark, and the most swap and memory pressure."""
+        """The low-water marks of the pools, and the most swap and memory pressure."""
         return (
+            *([self._gpu_low()] if self.discrete else []),
             self._extreme("pool_low_bytes", "host_memory_available", "bytes", min),
             self._extreme("swap_peak_bytes", "host_swap_used", "bytes", max),
             self._extreme("pressure_peak_percent", "host_pressure_some", "percent", max),
         )
+
+    def _gpu_low(self) -> Figure:
+        free = [
+            total - used
+            for sample in self.samples
+            if (total := sample.get("gpu_memory_total")) is not None
+            and (used := sample.get("gpu_memory_used")) is not None
+        ]
+        if free:
+            return Figure("gpu_low_bytes", min(free), "bytes", note=self._source("gpu_memory_used"))
+        why = self.samples[-1].absence("gpu_memory_used") if self.samples else "no sample was taken meanwhile"
+        return Figure("gpu_low_bytes", None, "bytes", note=why)
 
     def mean_power(self) -> tuple[float | None, str]:
         """Mean watts over the window, and how they were had: energy counter, else integrated power.

@@ -75,7 +75,8 @@ class Comparison:
     """One shape, two backends: how many times as fast native is as Ollama."""
 
     shape: str
-    metric: Literal["latency", "throughput"]
+    metric: Literal["latency", "throughput", "p95", "goodput"]
+    """Of an open loop: p95 from the intended send time, or requests answered in time per second."""
     baseline: BackendName
     candidate: BackendName
     ratio: Interval

@@ -14,6 +14,7 @@ from embedctl.errors import (
     BackendAnswerError,
     BackendError,
     BackendOutOfMemoryError,
+    BackendUnavailableError,
     InvalidTextError,
     StoreError,
     UsageError,
@@ -211,7 +212,61 @@ def test_turns_take_no_backend_from_applications_that_use_it(tmp_path: Path, smo
         final = r.engine.benchmark(preset=smoke).wait(60)
         assert final.failure is not None and "applications are using it" in final.failure.why
         assert "unload" not in r.native.calls
-        assert r.engine.runs() == ()
+        (kept,) = r.engine.runs()
+        assert (kept.state, kept.backends) == ("failed", ("native", "ollama"))
+        assert [row.backend for row in r.engine.run(kept.id).measurements] == ["native"]
+
+
+def test_turns_that_were_broken_off_are_gone_on_with(tmp_path: Path, smoke: str) -> None:
+    with rig(tmp_path, sampling=False) as r:
+        r.engine.load("native").wait(30)
+        r.probe.others = r.probe.total - 2 * GIB - 9 * GIB
+        job = r.engine.benchmark(preset=smoke)
+        r.ollama.on_embed = lambda texts: job.cancel()
+        assert job.wait(60).state is JobState.CANCELLED
+        (cut,) = r.engine.runs()
+        before = r.engine.run(cut.id)
+        assert [row.backend for row in before.measurements] == ["native"]
+
+        r.ollama.on_embed = lambda texts: None
+        r.native.on_embed = lambda texts: pytest.fail("native's turn was over")
+        whole = r.engine.resume_benchmark(cut.id).wait(60).result
+        assert isinstance(whole, Run)
+        assert (whole.id, whole.state, whole.backends) == (cut.id, "done", ("native", "ollama"))
+        assert [row.backend for row in whole.measurements] == ["native", "ollama"]
+        assert whole.measurements[0] == before.measurements[0]
+        assert whole.comparisons == () and len(whole.fingerprints) == 2
+        assert r.engine.run(cut.id) == whole
+
+
+def test_a_run_side_by_side_is_not_gone_on_with_in_turns(tmp_path: Path, smoke: str) -> None:
+    settings = Settings.model_validate({"engine": {"settle_timeout_s": 0}})
+    with rig(tmp_path, settings, sampling=False) as r:
+        whole = r.engine.benchmark(preset=smoke).wait(60).result
+        assert isinstance(whole, Run)
+        cut = r.engine.add_run(dataclasses.replace(whole, state="cancelled", measurements=()))
+        r.probe.others = r.probe.total - 2 * GIB - 9 * GIB
+        failure = r.engine.resume_benchmark(cut.id).wait(60).failure
+        assert failure is not None and "no longer fit into memory at once" in failure.what
+        assert "side by side" in failure.why and "start a new run" in failure.remedy
+
+
+def test_a_benchmark_does_without_a_backend_that_does_not_answer(tmp_path: Path, smoke: str) -> None:
+    with rig(tmp_path, sampling=False) as r:
+        r.ollama.load_error = BackendUnavailableError("Ollama does not answer", why="connection refused")
+        run = r.engine.benchmark(preset=smoke).wait(60).result
+        assert isinstance(run, Run) and run.backends == ("native",)
+        assert run.notes[0] == "ollama: n/a, Ollama does not answer: connection refused"
+        named = r.engine.benchmark(preset=smoke, backends=["native", "ollama"]).wait(60)
+        assert named.failure is not None and named.failure.what == "Ollama does not answer"
+        r.native.load_error = BackendUnavailableError("The GPU is gone")
+        assert r.engine.benchmark(preset=smoke).wait(60).state is JobState.FAILED
+
+
+def test_no_time_is_refused_at_once(r: Rig, smoke: str) -> None:
+    for minutes in (0.0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="are no time"):
+            r.engine.benchmark(preset=smoke, minutes=minutes)
 
 
 def test_memory_of_what_was_just_unloaded_may_come_back_before_a_load_is_refused(tmp_path: Path) -> None:

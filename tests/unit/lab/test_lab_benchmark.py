@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from embedctl.errors import Cancelled, UsageError
 from embedctl.headlines import describe, headline
 from embedctl.lab.benchmark import run_benchmark
+from embedctl.lab.plan import allowed
 from embedctl.lab.presets import PRESETS
 from embedctl.lab.targets import Start
 from embedctl.lab.tokens import token_counter
@@ -86,6 +88,54 @@ def test_a_preset_ends_in_time_on_a_slow_machine(pace: VirtualPace, preset: str)
     assert pace.at <= limit * 1.15 + 5
     left_out = [note for note in run.notes if "left out" in note]
     assert all("s are left" in note or "tokens at most" in note for note in left_out)
+
+
+def test_quick_on_two_busy_cores_sends_less_rather_than_leaving_out_a_batch_size(pace: VirtualPace) -> None:
+    """13 ms and 17 ms a text, 25 s gone for loading: under 60 s in all, and every row is there."""
+    pace.sleep(25.0)
+    native, ollama = quick("native", pace, 0.013), quick("ollama", pace, 0.017)
+    run = measure(native, ollama, pace=pace, begun=0.0)
+    assert [row.shape for row in run.measurements[::2]] == SHAPES
+    assert run.seconds == pace.at < 55
+    largest = [row.requests for row in run.measurements[-2:]]
+    assert largest == [2, 2]
+    assert "batch of 128 shortened to fit into the time: 2 of 8 blocks, not warmed up" in run.notes
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_thorough_fits_into_the_minutes_that_it_gets(pace: VirtualPace) -> None:
+    """What lasts long is shortened by one factor, what takes a moment not at all."""
+    native = quick("native", pace, 0.002)
+    told: list[float] = []
+
+    def restart(drop_cache: bool) -> Start:
+        pace.sleep(3.0)
+        return Start(3.0, (), "warm")
+
+    def progress(step: str, *, done: float = 0, total: float = 0, **_: object) -> None:
+        told.append(done / total)
+
+    native.restart = restart
+    run = measure(native, pace=pace, preset="thorough", limit=300.0, progress=progress)
+    assert 240 < run.seconds == pace.at < 315
+    rows = {row.shape: row for row in run.measurements}
+    assert rows["one text"].requests == 60 * 20 and rows["batch of 16"].requests >= 50
+    assert rows["cold start"].requests >= 1 and rows["512 tokens"].requests == 40 * 4
+    soaked = sum(rows["soak"].latencies_ms) / 1e3
+    loaded = rows["load 20 %"].figure("offered_per_s")
+    assert 60 < soaked < 200 and loaded is not None
+    assert soaked / 900 == pytest.approx(rows["load 20 %"].series["intended_s"][-1] / 60, rel=0.5)
+    assert any(note.startswith("soak shortened to fit into the time: ") for note in run.notes)
+    assert told[-1] <= 1.0
+
+
+def test_time_that_does_not_suffice_is_shared_out() -> None:
+    assert allowed([10, 20, 30], [5, 5, 5], 60) == math.inf
+    assert allowed([10, 20, 30], [5, 5, 5], 15) == 5
+    assert allowed([10, 20, 30], [5, 5, 5], 15 + 45 / 2) == 5 + 5 / 2
+    assert allowed([3, 200, 300], [1, 1, 1], 100) == 3  # shortening it would win nothing
+    assert allowed([200, 300, 3], [1, 1, 1], 100) == pytest.approx(3 + 197 * (100 - 9) / (197 + 297))
+    assert allowed([10, 20, 30], [5, 5, 5], 1) == 5  # the later ones are left out
 
 
 @pytest.mark.usefixtures("one_by_one")

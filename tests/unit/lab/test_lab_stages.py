@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import pytest
 
@@ -13,6 +14,7 @@ from embedctl.errors import Cancelled
 from embedctl.lab.closed_loop import ClosedLoop
 from embedctl.lab.cold_start import ColdStart
 from embedctl.lab.energy import Bulk, best_batch, best_batch_note
+from embedctl.lab.load_verdict import LoadBlock, compare_loads
 from embedctl.lab.open_loop import CAPACITY, OpenLoop, Shot, poisson, stalls_of
 from embedctl.lab.soak import Soak
 from embedctl.lab.stages import Bench
@@ -149,9 +151,9 @@ def test_an_even_backend_has_no_stalls_and_the_generator_is_on_time(pace: Virtua
 
 
 def test_above_capacity_goodput_falls_behind_what_is_offered(pace: VirtualPace) -> None:
-    row, _ = open_loop(pace, lambda n: 0.01, share=1.2, length=20)
+    row, _ = open_loop(pace, lambda n: 0.01, share=1.2, length=60)
     assert value(row, "goodput_per_s") < 0.3 * value(row, "offered_per_s")
-    assert row.latencies_ms[-1] > 2_000  # the backlog of 20 s at 20 % too much
+    assert row.latencies_ms[-1] > 1_500  # the backlog of a block of 10 s at 20 % too much
 
 
 def test_what_cannot_be_sent_in_time_is_an_error(pace: VirtualPace) -> None:
@@ -177,6 +179,67 @@ def test_without_a_measured_capacity_there_is_no_load(pace: VirtualPace) -> None
 
 def test_waiting_for_the_next_request_is_no_stall() -> None:
     assert stalls_of([Shot(at, at, at, at + 0.01) for at in (0.0, 5.0, 20.0)]) == []
+
+
+def blocks_of(seed: int, faster: float = 1.0, rate: float = 60.0) -> list[LoadBlock]:
+    """Six blocks of 10 s at 60 % of a server that takes 10 ms a text, one in a hundred 50 ms."""
+    noise = random.Random(seed)
+    found = []
+    for number in range(6):
+        free, latencies = 0.0, []
+        for at in poisson(rate, 10.0, random.Random(number)):
+            taken = 0.01 * noise.lognormvariate(0, 0.1) * (5 if noise.random() < 0.01 else 1) / faster
+            free = max(free, at) + taken
+            latencies.append(free - at)
+        found.append(LoadBlock(tuple(latencies), sum(one <= 0.03 for one in latencies), 10.0))
+    return found
+
+
+def test_loads_of_the_same_backend_are_seldom_called_different_and_a_faster_one_is_found() -> None:
+    found = [
+        compare_loads("load 60 %", 0.6, ("ollama", blocks_of(2 * n)), ("native", blocks_of(2 * n + 1)))[0]
+        for n in range(20)
+    ]
+    assert sum(one.verdict in ("faster", "slower") for one in found) <= 1
+    assert {one.metric for one in found} == {"p95"}
+    (faster,) = compare_loads("load 60 %", 0.6, ("ollama", blocks_of(1)), ("native", blocks_of(2, 1.5)))
+    assert (faster.verdict, faster.candidate) == ("faster", "native")
+
+
+def test_loads_at_capacity_are_judged_by_what_is_answered_in_time() -> None:
+    good, late = LoadBlock((0.01,) * 40, 40, 1.0), LoadBlock((0.5,) * 38 + (0.1,) * 12, 12, 1.5)
+    (found,) = compare_loads("load 120 %", 1.2, ("ollama", [late] * 6), ("native", [good] * 6))
+    assert (found.metric, found.verdict) == ("goodput", "faster")
+    assert found.ratio.estimate == pytest.approx((40 / 1.0) / (12 / 1.5))
+    nothing = LoadBlock((0.5,), 0, 1.0)
+    assert compare_loads("load 120 %", 1.2, ("ollama", [nothing] * 6), ("native", [good] * 6)) == ()
+
+
+def test_a_load_of_too_few_requests_gets_a_ratio_and_no_verdict() -> None:
+    few = [LoadBlock((0.01,) * 11, 11, 1.0)] * 6  # 66 of 72
+    (found,) = compare_loads("load 20 %", 0.2, ("ollama", few), ("native", few))
+    assert (found.ratio.estimate, found.ratio.low, found.verdict) == (1.0, None, "undecided")
+    gap = [LoadBlock((0.01,) * 40, 40, 1.0)] * 5 + [LoadBlock((), 0, 1.0)]
+    (found,) = compare_loads("load 20 %", 0.2, ("ollama", gap), ("native", gap))
+    assert found.ratio.low is None
+
+
+def test_both_backends_get_their_blocks_in_turn_and_a_verdict(
+    pace: VirtualPace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedctl.lab.open_loop.together", lambda clients, work: work(0))
+    a, b = Scripted("native", pace, lambda n: 0.005), Scripted("ollama", pace, lambda n: 0.02)
+    bench = bench_of(a, b, pace=pace)
+    bench.done += [capacity_row(bench, 200.0), replace(capacity_row(bench, 50.0), backend="ollama")]
+    order: list[str] = []
+    a.seconds = lambda n: order.append("native") or 0.005  # type: ignore[func-returns-value]
+    b.seconds = lambda n: order.append("ollama") or 0.02  # type: ignore[func-returns-value]
+    rows = OpenLoop(0.4, 30.0).measure(bench)
+    turns = [name for name, _ in groupby(order)]
+    assert len(turns) <= 12 and len(turns) >= 7  # two turns of one backend in a row look like one
+    (found,) = rows.comparisons
+    assert (found.shape, found.verdict) == ("load 40 %", "faster") and found.ratio.estimate > 3
+    assert [row.backend for row in rows.measurements] == ["native", "ollama"]
 
 
 # Soak
@@ -339,6 +402,16 @@ def test_rows_carry_memory_as_claimed_and_as_measured() -> None:
     assert value(row, "claimed_bytes") == 2 * GIB
     assert value(row, "pool_low_bytes") < 36 * GIB
     assert value(row, "swap_peak_bytes") == 0 and value(row, "pressure_peak_percent") == 1.5
+    assert row.figure("gpu_low_bytes") is None
+
+
+def test_a_card_with_memory_of_its_own_shows_how_little_of_it_was_free() -> None:
+    window = SampleWindow(discrete=True)
+    for used in (3.0, 60.0, 5.0):
+        figures = {"gpu_memory_total": 80.0 * GIB, "gpu_memory_used": used * GIB}
+        window.see(Sample(1.0, figures, {"gpu_memory_used": Provenance(source="NVML")}))
+    low = window.memory_figures()[0]
+    assert (low.name, low.value, low.note) == ("gpu_low_bytes", 20 * GIB, "NVML")
 
 
 def test_the_peak_is_the_most_of_the_samples_seen_and_says_why_where_there_is_none() -> None:
