@@ -16,12 +16,12 @@ from textual.signal import Signal
 from textual.widgets import Static
 
 from embedctl.errors import EmbedctlError
-from embedctl_console.actions import EVERYWHERE, SCREENS, bindings_of, is_available
+from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS, bindings_of, is_available
 from embedctl_console.bridge import FLUSH_EVERY, Bridge
 from embedctl_console.jobs import Jobs
 from embedctl_console.modes import screen_maker
 from embedctl_console.palette import ActionsProvider
-from embedctl_console.questions import Questions, deciding
+from embedctl_console.questions import OTHER_STUDIES, Questions, deciding
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.themes import DEFAULT_THEME, THEMES, next_theme
 
@@ -166,9 +166,8 @@ class ConsoleApp(App[None]):
         problems: tuple[str, ...] = ()
         if wanted:
             from embedctl_console.keymap import checked
-            from embedctl_console.mappable import mappable_actions
 
-            wanted, problems = checked(wanted, mappable_actions())
+            wanted, problems = checked(wanted, ACTIONS)
         self.state.keymap = dict(wanted)
         self.set_keymap(self.state.keymap)
         if problems:
@@ -224,7 +223,7 @@ class ConsoleApp(App[None]):
     def _job_ended(self, job: JobUpdate) -> None:
         if job.kind in _MODEL_JOBS:
             self.questions.ask_model(online=False)
-        if job.kind == "check":
+        if job.kind in ("check", *OTHER_STUDIES):
             self.questions.ask_standing()
         if job.kind not in getattr(self.screen, "TELLS", ()):
             self.jobs.tell_end(job)

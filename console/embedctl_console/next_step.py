@@ -20,7 +20,10 @@ class NextStep:
 
 
 def next_step(state: ConsoleState) -> NextStep:
-    """The next step towards a loaded, measured backend. What runs now comes before all else."""
+    """The next step towards a loaded, measured backend. What runs now comes before all else but the line."""
+    link = state.connection
+    if link is not None and not link.connected:
+        return NextStep("", f"no word from {link.where}: what stands here is of before · {link.remedy}")
     job = state.running()
     if job is not None:
         return NextStep(state.key("everywhere.cancel"), f"cancels: {job.title}")

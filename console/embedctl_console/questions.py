@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _HEALTH_EVERY: Final = 2.0
 """Seconds between two looks at how the backends do."""
+OTHER_STUDIES: Final = ("quality", "coexist")
+"""Kinds of study, besides the check, whose answers stand on the Dashboard."""
 _DECIDING: Final = ("version", "revision", "dtype", "attention", "max_tokens")
 """Fields of a backend's status that a check's answer depends on."""
 
@@ -41,13 +43,15 @@ class Questions:
         try:
             history = await run_in_thread(engine.history, now - SPAN, now)
             events = await run_in_thread(engine.events, limit=50)
+            switches = await run_in_thread(engine.events, kinds=("switch",), limit=1)
         except EmbedctlError as error:
             app.report(error)
             return
         if app.state is not None:
             app.state.recent.preload(history)
             app.state.take_stored_events(events)
-            app.news.publish(Topic.SAMPLE | Topic.EVENTS)
+            app.state.take_stored_switch(switches)
+            app.news.publish(Topic.SAMPLE | Topic.EVENTS | Topic.BACKENDS)
 
     def ask_model(self, *, online: bool) -> None:
         """Ask for the model's files; with `online`, the Hub may be asked what they should be."""
@@ -94,7 +98,7 @@ class Questions:
         self._app.news.publish(Topic.HEALTH)
 
     def ask_standing(self) -> None:
-        """Ask what the last check said, and whether that still stands."""
+        """Ask what the last check said, whether that still stands, and what the other studies said."""
         self._app.run_worker(self._ask_standing(), group="standing", exclusive=True)
 
     async def _ask_standing(self) -> None:
@@ -104,8 +108,11 @@ class Questions:
         assert state is not None
 
         def ask() -> Standing:
-            found = engine.studies("check", 1)
-            return Standing(found[0], engine.check_changes() or ()) if found else Standing(None)
+            others = tuple(found for kind in OTHER_STUDIES for found in engine.studies(kind, 1))
+            checks = engine.studies("check", 1)
+            if not checks:
+                return Standing(None, others=others)
+            return Standing(checks[0], engine.check_changes() or (), others)
 
         try:
             state.standing = await run_in_thread(ask)

@@ -1,62 +1,52 @@
-"""The last quarter of an hour of every charted metric, ready to be drawn. No Textual here."""
+"""The last quarter of an hour of every metric, ready to be drawn. No Textual here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
-from embedctl.metrics import BACKENDS
+from embedctl.metrics import METRICS
 from embedctl.records import Sample
 from embedctl.series import Floats, History, Series
 
 SPAN: Final = 900.0
 """Seconds kept."""
 
-CHARTED: Final = (
-    "gpu_memory_used",
-    "host_memory_used",
-    *(f"{name}_{what}" for name in BACKENDS for what in ("gpu_memory", "rss", "p50", "p95", "probe")),
-)
-"""`host_memory_used` is total less available, for machines without a GPU; the others are metrics."""
-
 _GAP: Final = 5.0
 
 
 class RecentSamples:
-    """One short time line per metric in `CHARTED`."""
+    """One short time line per metric."""
 
     def __init__(self) -> None:
-        self._lines = {key: _Line() for key in CHARTED}
+        self._lines = {key: _Line() for key in METRICS}
         self._gap = _GAP
 
     def add(self, sample: Sample) -> None:
         """Take in a sample; one that is not newer than the last is left out."""
         for key, line in self._lines.items():
-            value = _host_memory_used(sample) if key == "host_memory_used" else sample.get(key)
+            value = sample.get(key)
             if value is not None:
                 line.append(sample.at, value)
 
     def preload(self, history: History) -> None:
         """Put what the store holds before everything that was added since."""
         self._gap = max(_GAP, 3 * history.resolution)
-        total, available = (history.series.get(f"host_memory_{w}") for w in ("total", "available"))
         for key, line in self._lines.items():
             series = history.series.get(key)
             if series is not None:
                 line.prepend(series.at, series.mean)
-        if total is not None and available is not None and len(total) == len(available):
-            self._lines["host_memory_used"].prepend(total.at, total.mean - available.mean)
 
     def series(self, key: str) -> Series:
         """The time line of one metric; empty where nothing was read."""
         at, values = self._lines[key].arrays()
         return Series(key, at, values, values, values, self._gap)
 
-    def any(self, keys: Iterable[str]) -> bool:
-        """Whether there is a reading of at least one of `keys`."""
-        return any(self._lines[key].count for key in keys)
+    def has(self, key: str, since: float) -> bool:
+        """Whether there is a reading of `key` that is not older than `since`."""
+        at, _ = self._lines[key].arrays()
+        return bool(len(at)) and bool(at[-1] >= since)
 
 
 class _Line:
@@ -101,8 +91,3 @@ class _Line:
         self._at, self._values = np.empty(size), np.empty(size)
         self._begin, self._end = 0, len(at)
         self._at[: len(at)], self._values[: len(at)] = at, values
-
-
-def _host_memory_used(sample: Sample) -> float | None:
-    total, available = sample.get("host_memory_total"), sample.get("host_memory_available")
-    return None if total is None or available is None else total - available

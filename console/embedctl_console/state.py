@@ -58,12 +58,14 @@ class Topic(Flag):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The last check, and what has changed since in what its answer depends on."""
+    """The last check, what has changed since in what it depends on, and what the other studies said."""
 
     check: StudySummary | None
     """None: there was no check."""
     changes: tuple[str, ...] = ()
     """Empty: the answer still stands."""
+    others: tuple[StudySummary, ...] = ()
+    """The last study of every other kind, as far as there is one."""
 
 
 @dataclass(slots=True)
@@ -85,6 +87,8 @@ class ConsoleState:
     """What the running trial has shown; None without one."""
     standing: Standing | None = None
     """None until the engine was asked."""
+    switched: Event | None = None
+    """The last switch that is known."""
     keymap: Keymap = field(default_factory=dict)
     """Keys that the user has chosen, as far as they can be used."""
     ended: dict[str, JobUpdate] = field(default_factory=dict)
@@ -114,6 +118,8 @@ class ConsoleState:
         if isinstance(message, ConnectionChanged):
             self.connection = message
             return Topic.CONNECTION
+        if message.event.kind == "switch":
+            self.switched = message.event
         self.events.insert(0, message.event)
         del self.events[_EVENTS_KEPT:]
         return Topic.EVENTS
@@ -130,6 +136,13 @@ class ConsoleState:
         known = {(event.at, event.title) for event in stored}
         heard = [event for event in self.events if (event.at, event.title) not in known]
         self.events[:] = [*heard, *stored][:_EVENTS_KEPT]
+
+    def take_stored_switch(self, stored: Iterable[Event]) -> None:
+        """Take the last switch of the store's (newest first), unless a later one was heard of."""
+        for event in stored:
+            if self.switched is None or event.at > self.switched.at:
+                self.switched = event
+            return
 
     def _take_job(self, update: JobUpdate) -> None:
         others = tuple(job for job in self.status.jobs if job.job_id != update.job_id)
@@ -163,6 +176,12 @@ class ConsoleState:
     def ready(self, name: BackendName) -> bool:
         status = self.backend(name)
         return status is not None and status.state is BackendState.READY
+
+    @property
+    def active_since(self) -> float | None:
+        """When the active backend became that; None if no switch to it is known."""
+        switched = self.switched
+        return switched.at if switched is not None and switched.backend == self.status.active else None
 
     @property
     def any_ready(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -13,17 +14,18 @@ import pytest
 from textual.content import Content
 
 from embedctl.events import ActiveChanged, BackendChanged, EventRecorded, JobChanged, Message, SampleTaken
-from embedctl.records import BackendState, Event, FileState, JobState, JobUpdate
+from embedctl.records import BackendState, Event, FileState, JobState, JobUpdate, Provenance
 from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS, actions_of, is_available, key_name
 from embedctl_console.bridge import Bridge
 from embedctl_console.next_step import next_step
 from embedctl_console.recent import SPAN, RecentSamples
+from embedctl_console.screens.dashboard_charts import chart_choices
 from embedctl_console.state import ConsoleState, Topic
 from embedctl_console.themes import THEMES, next_theme
 from embedctl_console.widgets.bottom import job_line
 from embedctl_console.widgets.card import card_text
 from embedctl_console.widgets.lists import event_lines, here_line
-from embedctl_console.widgets.text import bar, changed_regions, spread
+from embedctl_console.widgets.text import bar, changed_regions, spark, spread
 from embedctl_console.widgets.top import machine_line
 from embedctl_console.widgets.vitals import gpu_line
 from tests.support import canned
@@ -55,6 +57,15 @@ class TestState:
             BackendState.READY,
             BackendState.UNAVAILABLE,
         ]
+
+    def test_it_knows_since_when_the_active_backend_is_that(self) -> None:
+        state = state_of(FakeEngine())
+        assert state.active_since is None
+        state.apply(EventRecorded(Event(NOW - 5, "switch", "ollama → native", "native")))
+        state.take_stored_switch([Event(NOW - 60, "switch", "native → ollama", "ollama")])
+        assert state.active_since == NOW - 5
+        state.apply(ActiveChanged("ollama"))
+        assert state.active_since is None
 
     def test_an_ended_job_is_remembered_until_one_of_its_kind_starts(self) -> None:
         state = state_of(FakeEngine())
@@ -96,7 +107,14 @@ class TestRecentSamples:
         at = recent.series("gpu_memory_used").at
         assert np.all(np.diff(at) > 0)
         assert at[-1] == NOW - 5
-        assert len(recent.series("host_memory_used")) == len(at)
+        assert np.array_equal(recent.series("host_memory_total").at, at)
+
+    def test_what_was_read_long_ago_is_not_there_now(self) -> None:
+        recent = RecentSamples()
+        recent.add(canned.sample(NOW))
+        assert recent.has("native_rate", NOW)
+        assert not recent.has("native_rate", NOW + 1)
+        assert not recent.has("gpu_throttled", NOW)
 
 
 class TestNextStep:
@@ -277,23 +295,62 @@ class TestWords:
         assert "1.68 GiB claimed" in text
         assert "measured" in text
 
+    def test_a_figure_that_the_machine_lacks_has_its_reason_on_the_card(self) -> None:
+        sample = replace(
+            canned.sample(native=False),
+            provenance={"native_gpu_memory": Provenance(absence="not visible here")},
+        )
+        text = card_text(canned.native(), sample, now=NOW, lines=9).plain
+        assert "n/a measured · 1.68 GiB claimed  (not visible here)" in text
+        away = card_text(canned.native(remote=True), sample, now=NOW, lines=9).plain
+        assert "(runs on another machine)" in away
+
+    def test_without_a_gpu_the_hosts_memory_is_what_a_backend_holds(self) -> None:
+        text = card_text(canned.native(), canned.sample(gpu=False), now=NOW, lines=9, on_gpu=False).plain
+        assert "3.02 GiB measured on the host" in text
+
+    def test_a_small_card_has_requests_before_probes(self) -> None:
+        line = card_text(canned.native(), canned.sample(), now=NOW, lines=4, width=36).plain.split("\n")[-1]
+        assert line == "p50 26.0  p95 39.9 ms  277 texts/s"
+        quiet = replace(canned.sample(), values={"native_probe": 21.4})
+        line = card_text(canned.native(), quiet, now=NOW, lines=4, width=36).plain.split("\n")[-1]
+        assert line == "probe 21.4 ms  no requests"
+        busy = replace(
+            canned.sample(), values={"native_p50": 1e3, "native_p95": 2e3, "native_rate": 12_345.0}
+        )
+        line = card_text(canned.native(), busy, now=NOW, lines=4, width=36).plain.split("\n")[-1]
+        assert line == "p50 1,000  p95 2,000 ms  12,345/s"
+
+    @pytest.mark.parametrize(
+        ("values", "drawn"),
+        [
+            ([0.0, 50.0, 100.0], "▁▅█"),
+            ([100.0, 101.0, 99.0], "▅▅▄"),
+            ([math.nan, 5.0], " ▅"),
+            ([0.0, 0.0], "▁▁"),
+            ([math.nan], " "),
+        ],
+    )
+    def test_a_sparkline_shows_the_course(self, values: list[float], drawn: str) -> None:
+        assert spark(values) == drawn
+
     def test_a_failed_backend_says_why_and_what_to_do(self) -> None:
         text = card_text(canned.native(FAILED), None, now=NOW, lines=4).plain
         assert "signal 9" in text
         assert "→ free memory" in text
 
     def test_a_missing_figure_has_its_reason(self) -> None:
-        line = gpu_line(canned.gb10(), canned.sample(), 200, reasons=True).plain
+        line = gpu_line(canned.gb10(), canned.sample(), 200).plain
         assert "throttled n/a (reads 0 even while power-capped on this GPU)" in line
 
     def test_without_a_gpu_the_reason_is_given(self) -> None:
-        line = gpu_line(canned.without_gpu(), canned.sample(gpu=False), 80, reasons=True).plain
+        line = gpu_line(canned.without_gpu(), canned.sample(gpu=False), 80).plain
         assert "no NVIDIA driver" in line
 
     def test_a_figure_is_there_whole_or_not_at_all(self) -> None:
-        line = gpu_line(canned.gb10(), canned.sample(), 78, reasons=False)
+        line = gpu_line(canned.gb10(), canned.sample(), 78)
         assert line.plain.endswith(" W")
-        assert "MHz" in gpu_line(canned.gb10(), canned.sample(), 90, reasons=False).plain
+        assert "MHz" in gpu_line(canned.gb10(), canned.sample(), 90).plain
 
     def test_what_is_here(self) -> None:
         line = here_line(state_of(fresh_engine(machine=canned.without_gpu())), 120).plain
@@ -317,9 +374,23 @@ class TestWords:
         assert event_lines([], 5, now=NOW).plain == "Nothing happened yet."
 
 
-def test_every_theme_has_every_series_colour() -> None:
-    names = [set(theme.variables) for theme in THEMES]
-    assert all(own - {"text-muted"} == names[0] - {"text-muted"} for own in names)
+def test_every_theme_has_every_colour_of_ours() -> None:
+    for theme in THEMES:
+        assert set(THEMES[0].variables) - {"text-muted"} <= set(theme.variables)
+
+
+@pytest.mark.parametrize(
+    ("size", "first"),
+    [
+        ((80, 60), ("memory",)),
+        ((120, 40), ("memory", "latency")),
+        ((160, 50), ("memory", "latency", "traffic", "load")),
+    ],
+)
+def test_every_chart_can_be_had_alone_at_any_size(size: tuple[int, int], first: tuple[str, ...]) -> None:
+    choices = chart_choices(*size)
+    assert choices[0] == first
+    assert [choice[0] for choice in choices if len(choice) == 1] == ["memory", "latency", "traffic", "load"]
 
 
 def test_themes_go_in_a_circle() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of every screen in its main states, at three sizes."""
+"""Pictures of every screen in its main states, at three sizes, and in every theme."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ import pytest
 from textual.pilot import Pilot
 
 from embedctl.errors import StoreNewerError
-from embedctl.records import BackendState, Failure, FileState, ProgressItem, StepRecord
+from embedctl.events import ConnectionChanged
+from embedctl.records import (
+    BackendState,
+    Condition,
+    Event,
+    Failure,
+    FileState,
+    ProgressItem,
+    Severity,
+    StepRecord,
+)
+from embedctl.settings import ConsoleSettings, Settings
 from embedctl_console.app import ConsoleApp
+from embedctl_console.themes import THEMES
 from tests.support import canned
 from tests.support.canned import GIB, NOW
 from tests.support.console import console, press, settle
 from tests.support.fake_engine import FakeEngine, fresh_engine
 
-ALL = [(80, 24), (120, 40), (200, 50)]
+ALL = [(80, 24), (120, 40), (160, 50)]
 
 
 def sizes(*chosen: tuple[int, int]) -> pytest.MarkDecorator:
@@ -66,6 +78,37 @@ def test_dashboard_while_a_backend_loads(snap_compare: Any, size: tuple[int, int
     assert picture(
         snap_compare, engine, size, "l", then=lambda: engine.job("load").progress("canary", done=4, total=12)
     )
+
+
+@sizes((120, 40))
+def test_dashboard_of_a_machine_that_does_badly(snap_compare: Any, size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.conditions = {"native": Condition.THROTTLED, "ollama": Condition.HUNG}
+    engine.changes = ("ollama backend_version: 0.13.5 → 0.14.0",)
+    heat = Event(NOW, "throttling", "the GPU is slowed down by heat", severity=Severity.WARNING)
+    assert picture(snap_compare, engine, size, then=lambda: engine.record(heat))
+
+
+@sizes((80, 24))
+def test_dashboard_when_the_connection_is_lost(snap_compare: Any, size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.stored_studies.clear()
+    lost = ConnectionChanged(
+        False, "the service (PID 4711)", "its socket is gone", "start it: embedctl serve"
+    )
+    assert picture(snap_compare, engine, size, then=lambda: engine.publish(lost))
+
+
+@sizes((59, 15))
+def test_a_terminal_that_is_too_small(snap_compare: Any, size: tuple[int, int]) -> None:
+    assert picture(snap_compare, FakeEngine(), size)
+
+
+@pytest.mark.parametrize("theme", [theme.name for theme in THEMES[1:]])
+def test_dashboard_in_every_other_theme(snap_compare: Any, theme: str) -> None:
+    engine = FakeEngine(demo=True)
+    engine.settings_ = Settings(console=ConsoleSettings(theme=theme))
+    assert picture(snap_compare, engine, (100, 46))
 
 
 @at_two_sizes

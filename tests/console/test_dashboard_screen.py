@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from embedctl.records import BackendState, Event
@@ -26,7 +28,14 @@ async def test_a_fresh_machine_is_told_what_is_here_and_what_to_press() -> None:
 async def test_the_essentials_are_there_at_every_size(size: tuple[int, int]) -> None:
     async with running(FakeEngine(), size) as pilot:
         text = screen_text(pilot)
-        for words in ("active native", "1.68 GiB claimed", "p50", "GPU memory", "LIVE", "q Quit"):
+        for words in (
+            "active since 11:40",
+            "1.68 GiB claimed",
+            "p50",
+            "277 texts/s",
+            "Memory pool",
+            "q Quit",
+        ):
             assert words in text
 
 
@@ -78,24 +87,28 @@ async def test_unload_of_a_backend_that_is_not_loaded_only_says_so() -> None:
         assert "native is not loaded" in next(iter(pilot.app._notifications)).message
 
 
-async def test_a_small_screen_shows_one_chart_and_m_the_other() -> None:
+_TITLES = ("Memory pool", "Latency", "Traffic", "GPU busy")
+
+
+async def test_m_goes_round_the_charts_that_have_room() -> None:
     async with running(FakeEngine(), (80, 24)) as pilot:
-        assert "GPU memory" in screen_text(pilot)
-        await press(pilot, "m")
-        assert "Latency" in screen_text(pilot)
-        assert "GPU memory" not in screen_text(pilot)
-        await press(pilot, "m")
-        assert "GPU memory" in screen_text(pilot)
-
-
-async def test_a_wide_screen_shows_both_charts_until_one_is_chosen() -> None:
-    async with running(FakeEngine(), (160, 48)) as pilot:
         shown = []
-        for _ in range(3):
-            text = screen_text(pilot)
-            shown.append(("GPU memory" in text, "Latency" in text))
-            await press(pilot, "m")
-        assert shown == [(True, True), (True, False), (False, True)]
+        for size, presses in (((80, 24), 5), ((160, 50), 2)):
+            await pilot.resize_terminal(*size)
+            await settle(pilot)
+            for _ in range(presses):
+                text = screen_text(pilot)
+                shown.append([title for title in _TITLES if title in text])
+                await press(pilot, "m")
+        alone = [[title] for title in _TITLES]
+        assert shown == [*alone, ["Memory pool"], list(_TITLES), ["Memory pool"]]
+
+
+async def test_a_gpu_with_memory_of_its_own_is_charted_by_itself() -> None:
+    machine = canned.gb10()
+    card = replace(machine, gpus=tuple(replace(gpu, unified=False) for gpu in machine.gpus))
+    async with running(FakeEngine(machine=card), (80, 24)) as pilot:
+        assert "● used 3.98 GiB" in screen_text(pilot)
 
 
 async def test_the_active_backend_is_marked_where_it_is() -> None:
@@ -104,7 +117,11 @@ async def test_the_active_backend_is_marked_where_it_is() -> None:
         engine.set_active("ollama")
         await settle(pilot)
         subtitles = {card.backend: card.border_subtitle for card in pilot.app.screen.query(BackendCard)}
-        assert subtitles == {"native": "", "ollama": "◆ active"}
+        assert subtitles == {"native": "", "ollama": "◆ active"}  # since when is in the switch's event
+        engine.record(Event(engine.now, "switch", "native → ollama", "ollama"))
+        engine.set_active("ollama")
+        await settle(pilot)
+        assert "◆ active since 12:00" in screen_text(pilot)
         assert "active ollama" in screen_text(pilot)
 
 

@@ -12,9 +12,9 @@ from embedctl.records import BackendState, Condition, Event, Outcome, Trial
 from embedctl.study_data import check_report, quality_report
 from embedctl_console.screens.check_text import answer_text, row_cells, shown_rows
 from embedctl_console.screens.quality_text import columns, difference_cells
-from embedctl_console.state import Standing
+from embedctl_console.state import ConsoleState, Standing
 from embedctl_console.widgets.distribution import Readings, fine_label, histogram, shares
-from embedctl_console.widgets.standing import trial_words, verdict_words
+from embedctl_console.widgets.standing import standing_line, trial_words, verdict_words
 from embedctl_console.widgets.text import Text
 from tests.support import canned
 from tests.support.canned import NOW, quality_study
@@ -77,6 +77,19 @@ class TestWords:
         assert verdict_words(Standing(found), "k", NOW).plain == said
         stale = verdict_words(Standing(found, ("a: 1 → 2", "b: 1 → 2")), "k", NOW).plain
         assert stale == f"{said} · stale: a: 1 → 2 (and 1 more)"
+
+    def test_before_the_first_check_the_badge_says_what_to_press(self) -> None:
+        badge = verdict_words(Standing(None), "5", NOW).plain
+        assert badge == "? safe to switch: not checked yet · press 5"
+
+    def test_other_studies_have_badges_where_there_is_room(self) -> None:
+        engine = FakeEngine()
+        state = ConsoleState(engine.status())
+        quality = canned.study_summary(canned.quality_study(at=NOW - 3 * 86_400))
+        state.standing = Standing(canned.study_summary(canned.check_study(at=NOW)), (), (quality,))
+        wide = standing_line(state, 100, NOW).plain
+        assert wide == f"! safe to switch: with limits, just now   = quality: {quality.verdict}, 3 d ago"
+        assert standing_line(state, 60, NOW).plain == "! safe to switch: with limits, just now"
 
     @pytest.mark.parametrize(
         ("width", "failed", "said"),

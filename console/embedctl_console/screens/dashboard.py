@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.binding import BindingType
-from textual.containers import Horizontal
+from textual.containers import Container, Horizontal
 from textual.content import Content
 
 from embedctl.errors import EmbedctlError
@@ -13,6 +13,14 @@ from embedctl.metrics import BACKENDS
 from embedctl_console.actions import bindings_of
 from embedctl_console.next_step import next_step
 from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.screens.dashboard_charts import (
+    CHARTS,
+    chart_choices,
+    latency_lines,
+    load_lines,
+    memory_chart,
+    traffic_lines,
+)
 from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.card import BackendCard
@@ -32,8 +40,6 @@ _SHOWN: Final = 300.0
 _CHART_EVERY: Final = 2.0
 """Seconds between two drawings of a chart: at five minutes per chart a column is that wide."""
 
-_CHARTS: Final = ("both", "memory", "latency")
-
 
 class DashboardScreen(ConsoleScreen):
     """The first screen."""
@@ -44,9 +50,9 @@ class DashboardScreen(ConsoleScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._drawn_at = float("-inf")
-        self._chart = "both"
-        """Which charts are shown; a narrow screen has room for one and shows memory for `both`."""
+        self._drawn_at = {chart.name: float("-inf") for chart in CHARTS}
+        self._choice = 0
+        """Index into what `chart_choices` gives for the size."""
 
     def compose_body(self) -> ComposeResult:
         settings = self.console.engine.settings.console
@@ -58,102 +64,105 @@ class DashboardScreen(ConsoleScreen):
             for name in BACKENDS:
                 yield BackendCard(name)
         yield Text(id="vitals")
-        with Horizontal(id="charts"):
-            yield TimeSeriesChart(
-                unit="bytes",
-                title="Memory",
-                charset=settings.charset,
-                span=_SHOWN,
-                empty="No readings yet.",
-                id="memory",
-                clock=clock,
-            )
-            yield TimeSeriesChart(
-                unit="ms",
-                title="Latency",
-                charset=settings.charset,
-                span=_SHOWN,
-                empty="No requests yet. A loaded backend is probed every few seconds.",
-                id="latency",
-                clock=clock,
-            )
+        with Container(id="charts"):
+            for chart in CHARTS:
+                yield TimeSeriesChart(
+                    unit=chart.unit,
+                    title=chart.title,
+                    charset=settings.charset,
+                    span=_SHOWN,
+                    ceiling=chart.ceiling,
+                    empty=chart.empty,
+                    id=chart.name,
+                    clock=clock,
+                )
         with Horizontal(id="lists"):
             yield Text(id="processes")
             yield Text(id="events")
 
     def on_mount(self) -> None:
-        self.add_class(f"-{self._chart}")
+        self._lay_out()
         self.query_one("#processes").border_title = "GPU processes"
         self.query_one("#events").border_title = "Events"
 
+    def on_resize(self) -> None:
+        self._choice = 0
+        self._lay_out()
+
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
+        if changed & Topic.CONNECTION:
+            self.set_class(state.connection is not None and not state.connection.connected, "-lost")
         if changed & (Topic.MACHINE | Topic.BACKENDS | Topic.MODEL):
-            self.query_one("#here", Text).show(here_line(state, self.size.width))
+            self.query_one("#here", Text).show(here_line(state, self.size.width - 2))
         if changed & (Topic.HEALTH | Topic.VERDICT):
             line = standing_line(state, self.size.width - 2, self.console.clock())
             self.query_one("#standing", Text).show(line)
-        if changed & (Topic.JOBS | Topic.BACKENDS | Topic.MODEL | Topic.VERDICT):
+        if changed & (Topic.JOBS | Topic.BACKENDS | Topic.MODEL | Topic.VERDICT | Topic.CONNECTION):
             self.query_one("#next", Text).show(next_line(next_step(state)))
         if changed & Topic.SAMPLE:
             self._show_vitals(state)
             self.query_one("#processes", Text).show(process_lines(state.status.processes, 8))
         now = self.console.clock()
-        if changed & Topic.EVENTS or (changed & Topic.SAMPLE and now - self._drawn_at >= _CHART_EVERY):
-            self._drawn_at = now
+        if changed & Topic.EVENTS:
+            self._drawn_at = dict.fromkeys(self._drawn_at, float("-inf"))
+        if changed & (Topic.EVENTS | Topic.SAMPLE):
             self.query_one("#events", Text).show(event_lines(state.events, 8, now=now))
-            self._show_charts(state)
+            self._show_charts(state, now)
 
     def _show_vitals(self, state: ConsoleState) -> None:
         machine, sample = state.status.machine, state.status.sample
-        width = self.size.width
-        lines = [
-            gpu_line(machine, sample, width - 2, reasons=width >= 150),
-            host_line(machine, sample, width - 2),
-        ]
+        width = self.size.width - 2
+        lines = [gpu_line(machine, sample, width), host_line(machine, sample, width)]
         if self.has_class("-short"):  # room for one line: that of the GPU, if there is one
             no_gpu = machine is not None and machine.gpu is None
             del lines[0 if no_gpu else 1]
         self.query_one("#vitals", Text).show(Content("\n").join(lines))
 
-    def _show_charts(self, state: ConsoleState) -> None:
-        colors = self.app.theme_variables
-        marks = marks_of(state.events)
-        memory = self.query_one("#memory", TimeSeriesChart)
-        latency = self.query_one("#latency", TimeSeriesChart)
-        machine = state.status.machine
-        on_gpu = machine is None or machine.gpu is not None
-        total, own = ("gpu_memory_used", "gpu_memory") if on_gpu else ("host_memory_used", "rss")
-        memory.title = "GPU memory" if on_gpu else "Host memory (no GPU)"
-        recent = state.recent
-        memory.show(
-            [
-                ChartSeries(total, "used", recent.series(total), colors["series-gpu"]),
-                *(
-                    ChartSeries(
-                        f"{name}_{own}", name, recent.series(f"{name}_{own}"), colors[f"series-{name}"]
-                    )
-                    for name in BACKENDS
-                ),
-            ],
-            marks,
-        )
-        latency.show(
-            [
-                ChartSeries(key, f"{name} {what}", recent.series(key), colors[f"series-{name}{shade}"])
-                for what, shade in (("p50", ""), ("p95", "-p95"), ("probe", "-probe"))
-                for name in BACKENDS
-                if recent.any([key := f"{name}_{what}"])
-            ],
-            marks,
-        )
+    # Charts
+
+    def _lay_out(self) -> None:
+        """Show the charts that are chosen, and draw what was not drawn while it was hidden."""
+        choices = chart_choices(*self.size)
+        shown = choices[self._choice % len(choices)]
+        area = self.query_one("#charts")
+        for count in (1, 2, 4):
+            area.set_class(len(shown) == count, f"-{count}")
+        for chart in area.query(TimeSeriesChart):
+            chart.display = chart.id in shown
+        self._drawn_at = dict.fromkeys(self._drawn_at, float("-inf"))
+        state = self.console.state
+        if state is not None:
+            self._show_charts(state, self.console.clock())
+
+    def _show_charts(self, state: ConsoleState, now: float) -> None:
+        """Draw the charts whose turn it is: one after the other, so that a key never waits for all."""
+        due = [
+            chart
+            for chart in self.query(TimeSeriesChart)
+            if chart.display and now - self._drawn_at[chart.id or ""] >= _CHART_EVERY
+        ]
+        marks = marks_of(state.events) if due else ()
+        for turn, chart in enumerate(due):
+            name = chart.id or ""
+            first = self._drawn_at[name] == float("-inf")
+            self._drawn_at[name] = now - (turn * _CHART_EVERY / len(due) if first else 0.0)
+            chart.show(self._lines(chart, state), marks)
+
+    def _lines(self, chart: TimeSeriesChart, state: ConsoleState) -> tuple[ChartSeries, ...]:
+        if chart.id == "memory":
+            floor = self.console.engine.settings.engine.memory_floor_gib
+            pool = memory_chart(state, floor)
+            chart.title, chart.ceiling, chart.thresholds = pool.title, pool.total, pool.thresholds
+            return pool.series
+        since = chart.window[0]
+        if chart.id == "latency":
+            return latency_lines(state, since)
+        return traffic_lines(state, since) if chart.id == "traffic" else load_lines(state)
 
     def action_next_chart(self) -> None:
-        """Go round the charts: both (where there is room), memory, latency."""
-        self.remove_class(f"-{self._chart}")
-        choices = _CHARTS[1:] if self.has_class("-narrow") else _CHARTS
-        place = choices.index(self._chart) if self._chart in choices else 0
-        self._chart = choices[(place + 1) % len(choices)]
-        self.add_class(f"-{self._chart}")
+        """Go round what there is room for: several charts at once, then each alone."""
+        self._choice = (self._choice + 1) % len(chart_choices(*self.size))
+        self._lay_out()
 
     def action_refresh_backends(self) -> None:
         self.run_worker(self._refresh_backends(), group="refresh", exclusive=True)

@@ -26,18 +26,21 @@ SEVERITY_SIGNS: Final = {
 
 
 def here_line(state: ConsoleState, width: int) -> Content:
-    """Whether there is a GPU, an Ollama, a model; each with the reason if not."""
+    """Whether there is a GPU, an Ollama, a model; each with the reason if not, that of the GPU cut to fit."""
     roomy = width >= 100
-    return joined([_gpu_here(state, roomy), _ollama_here(state), _model_here(state, roomy)], "   ")
+    others = [_ollama_here(state), _model_here(state, roomy)]
+    room = width - sum(fact.cell_length + 3 for fact in others)
+    return joined([_gpu_here(state, roomy, room), *others], "   ")
 
 
-def _gpu_here(state: ConsoleState, roomy: bool) -> Content:
+def _gpu_here(state: ConsoleState, roomy: bool, room: int) -> Content:
     machine = state.status.machine
     if machine is None:
         return _fact("?", "$text-muted", "GPU", "looking…")
     gpu = machine.gpu
     if gpu is None:
-        return _fact("○", "$text-warning", "GPU", machine.gpu_absence or "none")
+        absence = _fact("○", "$text-warning", "GPU", machine.gpu_absence or "none")
+        return absence.truncate(max(10, room), ellipsis=True)
     if not roomy:
         return _fact("●", "$text-success", "GPU", gpu.name)
     pool = " shared with the CPU" if gpu.unified else ""

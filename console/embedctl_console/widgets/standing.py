@@ -12,7 +12,7 @@ from embedctl.records import Condition
 from embedctl_console.widgets.text import spread
 
 if TYPE_CHECKING:
-    from embedctl.records import BackendHealth, TrialReport
+    from embedctl.records import BackendHealth, StudySummary, TrialReport
     from embedctl_console.state import ConsoleState, Standing
 
 VERDICT_SIGNS: Final[Mapping[str, tuple[str, str]]] = {
@@ -24,10 +24,16 @@ VERDICT_SIGNS: Final[Mapping[str, tuple[str, str]]] = {
     "worse": ("▼", "$text-error"),
     "no difference that matters": ("=", "$text-success"),
     "measured": ("·", "$text-muted"),
+    "fit side by side": ("✓", "$text-success"),
+    "disturb each other": ("!", "$text-warning"),
+    "do not fit": ("✗", "$text-error"),
 }
 """By a study's verdict: a sign and its colour. The word always stands beside them."""
 
 _ANSWERS: Final = {"safe": "yes", "safe with limits": "with limits", "not safe": "no"}
+
+_ABOUT: Final = {"quality": "quality", "coexist": "beside a language model"}
+"""By a study's kind: what its verdict is about."""
 
 _CONDITION_SIGNS: Final[Mapping[Condition, tuple[str, str]]] = {
     Condition.HEALTHY: ("✓", "$text-success"),
@@ -55,14 +61,13 @@ def health_words(health: BackendHealth | None) -> Content:
 
 
 def verdict_words(standing: Standing | None, key: str, now: float) -> Content:
-    """`✓ safe to switch: yes, 2 d ago`, with what has changed since; `key` starts a check."""
+    """`✓ safe to switch: yes, 2 d ago`, with what has changed since; `key` leads to the check."""
     if standing is None:
         return Content("")
     if standing.check is None:
         return Content.assemble(
-            ("? safe to switch: not checked yet · ", "$text-muted"),
+            ("? safe to switch: not checked yet · press ", "$text-muted"),
             (key, "bold $footer-key-foreground"),
-            " checks",
         )
     verdict = standing.check.verdict
     sign, style = VERDICT_SIGNS.get(verdict, ("?", "$text-muted"))
@@ -74,6 +79,13 @@ def verdict_words(standing: Standing | None, key: str, now: float) -> Content:
         return answer
     more = f" (and {len(standing.changes) - 1} more)" if len(standing.changes) > 1 else ""
     return Content.assemble(answer, (f" · stale: {standing.changes[0]}{more}", "$text-warning"))
+
+
+def study_words(study: StudySummary, now: float) -> Content:
+    """`= quality: no difference that matters, 3 d ago`."""
+    sign, style = VERDICT_SIGNS.get(study.verdict, ("?", "$text-muted"))
+    answer = (f"{sign} {_ABOUT.get(study.kind, study.kind)}: {study.verdict}", style)
+    return Content.assemble(answer, f", {format_ago(study.at, now)}")
 
 
 def trial_words(report: TrialReport, width: int) -> Content:
@@ -108,10 +120,14 @@ def _cosine(report: TrialReport, digits: int) -> str:
 
 
 def standing_line(state: ConsoleState, width: int, now: float) -> Content:
-    """The running trial and the verdict on one line; a trial leaves the verdict what room there is."""
-    verdict = verdict_words(state.standing, state.key("everywhere.check"), now)
+    """The running trial and the verdicts on one line; a trial leaves the check what room there is."""
+    verdict = verdict_words(state.standing, state.key("everywhere.show-check"), now)
     if state.trial is None:
-        return verdict.truncate(width, ellipsis=True)
+        line = verdict.truncate(width, ellipsis=True)
+        for study in state.standing.others if state.standing is not None else ():
+            longer = Content("   ").join([line, study_words(study, now)])
+            line = longer if longer.cell_length <= width else line
+        return line
     trial = trial_words(state.trial, width)
     check = state.standing.check if state.standing is not None else None
     sign, style = VERDICT_SIGNS.get(check.verdict, ("?", "$text-muted")) if check else ("", "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
+from collections.abc import Iterable
 from typing import Final, Self
 
 from rich.cells import cell_len
@@ -12,6 +14,9 @@ from textual.widgets import Static
 
 _BARS: Final = {"braille": ("━", "╸", "─"), "block": ("█", "▌", "░"), "ascii": ("#", "#", "-")}
 """By charset: full, half, empty."""
+
+_HEIGHTS: Final = "▁▂▃▄▅▆▇█"
+_ASCII_HEIGHTS: Final = "_.-=*#"
 
 
 class Text(Static):
@@ -79,6 +84,23 @@ def bar(share: float | None, width: int, charset: str = "braille") -> Content:
         halves -= 1  # what is not done does not look done
     done = full * (halves // 2) + half * (halves % 2)
     return Content.assemble((done, "$primary"), (empty * (width - len(done)), "$text-muted 40%"))
+
+
+def spark(values: Iterable[float], charset: str = "braille") -> str:
+    """One character per value, the higher the greater; a space where there is none (NaN).
+
+    It is the course that shows, not the size; but what moves by less than a quarter looks flat.
+    """
+    values = list(values)
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return " " * len(values)
+    levels = _ASCII_HEIGHTS if charset == "ascii" else _HEIGHTS
+    low, high = min(known), max(known)
+    spread = max(high - low, high / 4)
+    base = (low + high - spread) / 2
+    step = spread / (len(levels) - 1) or 1.0
+    return "".join(" " if math.isnan(value) else levels[round((value - base) / step)] for value in values)
 
 
 def spread(left: Content, right: Content, width: int) -> Content:

@@ -23,23 +23,29 @@ _GPU = (
 )
 
 
-def gpu_line(machine: Machine | None, sample: Sample | None, width: int, *, reasons: bool) -> Content:
-    """The GPU's figures, as many as have room; `n/a` where one is missing, and the reason if it is wanted."""
+def gpu_line(machine: Machine | None, sample: Sample | None, width: int) -> Content:
+    """The GPU's figures, as many as have room; `n/a` where one is missing, and why if all has room."""
     if machine is not None and machine.gpu is None:
         return Content.assemble(("GPU  ", "bold"), (machine.gpu_absence or "none", "$text-muted"))
     if sample is None:
         return Content.assemble(("GPU  ", "bold"), ("no reading yet", "$text-muted"))
-    parts = []
     total = sample.get("gpu_memory_total")
     used = format_bytes(sample.get("gpu_memory_used"))
-    parts.append(_figure("memory", f"{used} of {format_bytes(total)}" if total else used))
+    parts = [_figure("memory", f"{used} of {format_bytes(total)}" if total else used)]
+    reasons = []
     for label, key in _GPU:
         value = sample.get(key)
         if value is None:
-            parts.append(_absent(label or "clock", sample.absence(key) if reasons else ""))
+            parts.append(_absent(label or "clock"))
+            reasons.append((len(parts) - 1, sample.absence(key)))
         else:
             parts.append(_figure(label, format_value(value, METRICS[key].unit)))
-    return _fitting(Content.styled("GPU  ", "bold"), parts, width)
+    head = Content.styled("GPU  ", "bold")
+    explained = list(parts)
+    for index, reason in reasons:
+        explained[index] = Content.assemble(parts[index], (f" ({reason})", "$text-muted"))
+    whole = Content.assemble(head, joined(explained, "  "))
+    return whole if whole.cell_length <= width else _fitting(head, parts, width)
 
 
 def host_line(machine: Machine | None, sample: Sample | None, width: int) -> Content:
@@ -67,7 +73,5 @@ def _figure(label: str, value: str) -> Content:
     return Content.assemble((f"{label} " if label else "", "$text-muted"), value)
 
 
-def _absent(label: str, reason: str) -> Content:
-    return Content.assemble(
-        (f"{label} ", "$text-muted"), ABSENT, (f" ({reason})" if reason else "", "$text-muted")
-    )
+def _absent(label: str) -> Content:
+    return Content.assemble((f"{label} ", "$text-muted"), ABSENT)
