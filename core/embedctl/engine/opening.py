@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,15 @@ def _assemble(
     def native_with(changes: Mapping[str, Any]) -> Backend:
         return make_native(with_changes(settings.native, changes), paths.log_dir / "variant")
 
-    native = make_native(settings.native, paths.log_dir, on_change=changed, on_event=journal.record)
+    def admitted(cancel: CancelToken) -> AbstractContextManager[None]:
+        return engine.admitted("native", cancel)
+
+    native = make_native(
+        settings.native, paths.log_dir, on_change=changed, on_event=journal.record, admitted=admitted
+    )
     ollama = OllamaBackend(settings.ollama, settings.model, on_change=changed, on_event=journal.record)
     backends: dict[str, Backend] = {"native": native, "ollama": ollama}
-    return Engine(
+    engine = Engine(
         settings,
         paths,
         Parts(
@@ -142,9 +148,10 @@ def _assemble(
         sampling=sampling,
         recording=recording,
     )
+    return engine
 
 
-def _fetch_set(repo: str, revision: str | None, split: str, cancel: CancelToken) -> Path:
+def _fetch_set(repo: str, revision: str | None, split: str, cancel: CancelToken) -> tuple[Path, Path]:
     from embedctl.hub.background import run_cancellable
     from embedctl.hub.data_sets import fetch_retrieval_set
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # heavy to import, and a test may put others in their place
     from embedctl.telemetry.probe import Probe
 
 
-def _no_set(repo: str, *_: object) -> Path:
+def _no_set(repo: str, *_: object) -> tuple[Path, Path]:
     raise UsageError(
         f"{repo} cannot be fetched here",
         why="this engine's Hub holds no data sets",
@@ -56,7 +56,8 @@ class Parts:
     """Another native backend, under changed settings of `[native]`; whoever made it closes it."""
     language_model: Callable[[str | None], AbstractContextManager[Generating]] = _no_language_model
     """A language model of the Ollama server, by tag or the smallest."""
-    fetch_set: Callable[[str, str | None, str, CancelToken], Path] = _no_set
-    """The folder of a retrieval set of the Hub: repository, revision and split."""
+    fetch_set: Callable[[str, str | None, str, CancelToken], tuple[Path, Path]] = _no_set
+    """A retrieval set of the Hub, by repository, revision and split: the folder of its texts, and the file
+    that says what answers what."""
     at_close: tuple[Callable[[], None], ...] = ()
     """Ends what was started for this engine alone, such as the demo's servers."""

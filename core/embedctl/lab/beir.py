@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from embedctl.errors import UsageError
 from embedctl.lab.workloads import assets_folder
@@ -41,24 +41,24 @@ def read_set(
     folder: Path,
     name: str = "",
     *,
-    split: str = "test",
+    judged: Path | None = None,
     keep: Callable[[str], bool] | None = None,
 ) -> RetrievalSet:
     """Read a folder; queries that no document answers are left out.
 
     Args:
-        split: Which of the files under qrels says what answers what.
+        judged: The file that says what answers what, tab-separated or .jsonl; qrels/test.tsv if not told.
         keep: Whether a document that answers nothing is kept, by its name; None: all are.
 
     Raises:
         UsageError: A file is missing or not laid out as BEIR's are.
     """
+    judged = judged or folder / "qrels" / "test.tsv"
     try:
         relevant: dict[str, dict[str, int]] = {}
-        with (folder / "qrels" / f"{split}.tsv").open(encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines, delimiter="\t"):
-                if (grade := int(row["score"])) > 0:
-                    relevant.setdefault(row["query-id"], {})[row["corpus-id"]] = grade
+        for row in _judgements(judged):
+            if (grade := int(float(row["score"]))) > 0:
+                relevant.setdefault(str(row["query-id"]), {})[str(row["corpus-id"])] = grade
         answers = {document for grades in relevant.values() for document in grades}
         return RetrievalSet(
             name or folder.name,
@@ -74,8 +74,16 @@ def read_set(
         raise UsageError(
             f"{folder} cannot be read as a retrieval set",
             why=f"{type(error).__name__}: {error}",
-            remedy=f"give a folder with corpus.jsonl, queries.jsonl and qrels/{split}.tsv, as BEIR has them",
+            remedy=f"give a folder with corpus.jsonl, queries.jsonl and qrels/{judged.name}, as BEIR has it",
         ) from error
+
+
+def _judgements(file: Path) -> Iterator[Mapping[str, Any]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        if file.suffix == ".jsonl":
+            yield from _objects(lines)
+        else:
+            yield from csv.DictReader(lines, delimiter="\t")
 
 
 def _lines(folder: Path, name: str) -> Iterator[dict[str, str]]:

@@ -16,8 +16,9 @@ HUB: Final = "hub:"
 XQUAD: Final = "xquad"
 """All built-in sets: six languages each by itself, and questions in five on the paragraphs in English."""
 
-Fetch = Callable[[str, str | None, str], Path]
-"""The folder of a data set of the Hub: its repository, revision and split."""
+Fetch = Callable[[str, str | None, str], tuple[Path, Path]]
+"""Gets a data set of the Hub, by repository, revision and split: the folder of its texts, and the file that
+says what answers what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ def _xquad_names() -> tuple[str, ...]:
 def _one(name: str, split: str, most_documents: int | None, fetch: Fetch) -> SearchSet:
     if name.startswith(HUB):
         repo, _, revision = name.removeprefix(HUB).partition("@")
-        folder = fetch(repo, revision or None, split)
-        return _from_folder(folder, f"{repo} {split}", split, most_documents)
+        folder, judged = fetch(repo, revision or None, split)
+        return _from_folder(folder, f"{repo} {split}", judged, most_documents)
     if name.startswith(f"{XQUAD}-"):
         return _built_in(name)
     folder = Path(name)
@@ -91,7 +92,7 @@ def _one(name: str, split: str, most_documents: int | None, fetch: Fetch) -> Sea
             remedy=f"use {XQUAD}, {XQUAD}-de, {XQUAD}-de-en (languages: {', '.join(LANGUAGES)}), a folder "
             f"in BEIR's layout, or {HUB}owner/name",
         )
-    return _from_folder(folder, folder.resolve().name, split, most_documents)
+    return _from_folder(folder, folder.resolve().name, _judged_in(folder, split), most_documents)
 
 
 def _built_in(name: str) -> SearchSet:
@@ -104,11 +105,17 @@ def _built_in(name: str) -> SearchSet:
     return SearchSet(name, asked.queries, searched.documents, asked.relevant)
 
 
-def _from_folder(folder: Path, name: str, split: str, most_documents: int | None) -> SearchSet:
-    whole = read_set(folder, name, split=split, keep=None if most_documents is None else lambda _: False)
+def _judged_in(folder: Path, split: str) -> Path:
+    """BEIR's .tsv, or where there is none the .jsonl; the .tsv's name if there is neither."""
+    tabs, lines = (folder / "qrels" / f"{split}.{kind}" for kind in ("tsv", "jsonl"))
+    return lines if lines.is_file() and not tabs.is_file() else tabs
+
+
+def _from_folder(folder: Path, name: str, judged: Path, most_documents: int | None) -> SearchSet:
+    whole = read_set(folder, name, judged=judged, keep=None if most_documents is None else lambda _: False)
     note = ""
     if most_documents is not None:
-        whole, note = _sampled(folder, whole, split, most_documents)
+        whole, note = _sampled(folder, whole, judged, most_documents)
     missing = {name for grades in whole.relevant.values() for name in grades} - whole.documents.keys()
     if missing or not whole.queries:
         raise UsageError(
@@ -120,7 +127,7 @@ def _from_folder(folder: Path, name: str, split: str, most_documents: int | None
     return SearchSet(name, whole.queries, whole.documents, whole.relevant, note)
 
 
-def _sampled(folder: Path, answers: RetrievalSet, split: str, most: int) -> tuple[RetrievalSet, str]:
+def _sampled(folder: Path, answers: RetrievalSet, judged: Path, most: int) -> tuple[RetrievalSet, str]:
     """All documents that answer, and of the others those whose names hash lowest, up to `most` in all."""
     ranked: list[tuple[bytes, str]] = []
 
@@ -128,12 +135,12 @@ def _sampled(folder: Path, answers: RetrievalSet, split: str, most: int) -> tupl
         ranked.append((hashlib.sha256(name.encode()).digest(), name))
         return False
 
-    read_set(folder, split=split, keep=note_name)
+    read_set(folder, judged=judged, keep=note_name)
     room = max(0, most - len(answers.documents))
     chosen = {name for _, name in sorted(ranked)[:room]}
     if len(chosen) == len(ranked):
-        return read_set(folder, answers.name, split=split), ""
-    kept = read_set(folder, answers.name, split=split, keep=chosen.__contains__)
+        return read_set(folder, answers.name, judged=judged), ""
+    kept = read_set(folder, answers.name, judged=judged, keep=chosen.__contains__)
     whole = len(ranked) + len(answers.documents)
     return kept, f"{len(kept.documents):,} of {whole:,} documents: easier to search than all of them"
 

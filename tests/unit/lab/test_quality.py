@@ -50,7 +50,7 @@ def target(name: str = "native", *, noise: float = 0.0, seed: int = 0) -> Qualit
     return QualityTarget(name, name, {}, embed, replace(MARK, backend=name))
 
 
-def no_hub(repo: str, revision: str | None, split: str) -> Path:
+def no_hub(repo: str, revision: str | None, split: str) -> tuple[Path, Path]:
     raise AssertionError("nobody asked for a data set of the Hub")
 
 
@@ -154,6 +154,16 @@ def test_a_folder_in_beirs_layout(tmp_path: Path, compressed: bool) -> None:
         search_sets([str(place)], split="test", fetch=no_hub)
 
 
+def test_judgements_may_be_lines_of_json_with_scores_that_are_no_whole_numbers(tmp_path: Path) -> None:
+    place = folder(tmp_path / "mine")
+    rows = [{"query-id": f"q{number}", "corpus-id": f"d{number}", "score": 1.0} for number in range(12)]
+    (place / "qrels" / "dev.tsv").unlink()
+    (place / "qrels" / "dev.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    [one] = search_sets([str(place)], split="dev", fetch=no_hub)
+    assert one.relevant["q3"] == {"d3": 1}
+    assert len(one.queries) == 12
+
+
 def test_a_part_of_a_set_keeps_every_answer_and_always_the_same_others(tmp_path: Path) -> None:
     place = folder(tmp_path / "mine")
     [part] = search_sets([str(place)], split="dev", most_documents=20, fetch=no_hub)
@@ -169,13 +179,14 @@ def test_a_part_of_a_set_keeps_every_answer_and_always_the_same_others(tmp_path:
 def test_a_data_set_of_the_hub_is_fetched_by_name_revision_and_split(tmp_path: Path) -> None:
     asked: list[tuple[str, str | None, str]] = []
 
-    def fetch(repo: str, revision: str | None, split: str) -> Path:
+    def fetch(repo: str, revision: str | None, split: str) -> tuple[Path, Path]:
         asked.append((repo, revision, split))
-        return folder(tmp_path / repo)
+        place = folder(tmp_path / repo)
+        return place, (place / "qrels" / "dev.tsv").rename(tmp_path / "elsewhere.tsv")
 
     [one] = search_sets(["hub:mteb/msmarco@abc"], split="dev", fetch=fetch)
     assert asked == [("mteb/msmarco", "abc", "dev")]
-    assert one.name == "mteb/msmarco dev"
+    assert (one.name, len(one.queries)) == ("mteb/msmarco dev", 12)
 
 
 # Planted differences -------------------------------------------------------------------------------------
