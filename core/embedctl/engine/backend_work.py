@@ -1,4 +1,4 @@
-"""What jobs do with the backends: unload, try, switch, tune, measure; each leaves its event behind."""
+"""What jobs do with the backends: try, switch, tune, measure; each leaves its event behind."""
 
 from __future__ import annotations
 
@@ -43,12 +43,6 @@ class BackendWork:
         self._trials = trials
         self._latest = latest
         self._machine = machine
-
-    def unload(self, backend: BackendName) -> None:
-        running = self._trials.report()
-        if running is not None and running.trial.candidate == backend:
-            self._trials.end(f"the unloading of {backend}")
-        self._lifecycle.unload_when_idle(backend)
 
     def start_trial(self, job: Job, trial: Trial) -> TrialReport:
         active = self._traffic.active

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,8 @@ _ACTIVE = "active_backend"
 """Key of the active choice in the store."""
 _MODEL, _PULL = "model", "pull"
 """Groups of jobs that exclude each other, beside those on the backends."""
+_BESIDE_A_TRIAL = frozenset({"load", "unload", "switch", "trial"})
+"""Jobs on the backends that may start while a trial runs; the others measure, and load and unload for it."""
 _FRESH_SAMPLE_S = 3.0
 """How long a load that follows the start, or another load, at once waits for figures of the machine."""
 
@@ -89,7 +91,9 @@ class Engine(MeasuringCalls):
         self._closed = False
         self._machine = parts.probe.machine()
         self._latest = LatestSample()
-        jobs = JobRunner(lambda update: parts.bus.publish(JobChanged(update)), clock)
+        jobs = JobRunner(
+            lambda update: parts.bus.publish(JobChanged(update)), clock, admit=self._admit_beside_trial
+        )
         remembered = parts.store.get_state(_ACTIVE)
         self._traffic = Traffic(starting_backend or remembered or settings.engine.backend)
         lifecycle = Lifecycle(
@@ -219,10 +223,11 @@ class Engine(MeasuringCalls):
         *,
         passages: Sequence[str] | None = None,
         count: int = 3,
+        patience: float | None = None,
         cancel: CancelToken | None = None,
     ) -> Nearest:
         corpus = built_in_corpus() if passages is None else own_corpus(passages)
-        return self._corpora.nearest(of, corpus, count, cancel)
+        return self._corpora.nearest(of, corpus, count, patience=patience, cancel=cancel)
 
     # The façade: backends ---
 
@@ -240,8 +245,12 @@ class Engine(MeasuringCalls):
 
     def unload(self, backend: BackendName) -> Job:
         self._lifecycle.backend(backend)
+        self._trials.keep_from(f"Unload {backend}", backend)
         return self._jobs.start(
-            BACKEND_JOBS, "unload", f"Unload {backend}", lambda _: self._work.unload(backend)
+            BACKEND_JOBS,
+            "unload",
+            f"Unload {backend}",
+            lambda job: self._lifecycle.unload_when_idle(backend, job.cancel_token),
         )
 
     def plan_switch(self, target: BackendName, *, keep_both: bool | None = None) -> SwitchPlan:
@@ -340,6 +349,14 @@ class Engine(MeasuringCalls):
             ends.callback(self._trials.end, "the end of embedctl")
 
     # Inside ---
+
+    def admitted(self, name: BackendName, cancel: CancelToken) -> AbstractContextManager[None]:
+        """See `Lifecycle.admitted`; for a backend that starts anew by itself."""
+        return self._lifecycle.admitted(self._lifecycle.backend(name), cancel)
+
+    def _admit_beside_trial(self, group: str, kind: str, title: str) -> None:
+        if group == BACKEND_JOBS and kind not in _BESIDE_A_TRIAL:
+            self._trials.keep_from(title)
 
     def _other_recorder(self) -> int | None:
         try:

@@ -134,9 +134,17 @@ class Job:
 class JobRunner:
     """Starts jobs and knows which ones run."""
 
-    def __init__(self, publish: Callable[[JobUpdate], None], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        publish: Callable[[JobUpdate], None],
+        clock: Callable[[], float] = time.time,
+        *,
+        admit: Callable[[str, str, str], None] = lambda *_: None,
+    ) -> None:
+        """`admit` raises `UsageError` for a job that may not start now, for what is no job itself."""
         self._publish = publish
         self._clock = clock
+        self._admit = admit
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._running: dict[str, tuple[Job, threading.Thread]] = {}
@@ -146,7 +154,7 @@ class JobRunner:
         """Run `work` on a new thread.
 
         Raises:
-            UsageError: Another job of the group runs, or the engine is closing.
+            UsageError: Another job of the group runs, something else excludes it, or the engine is closing.
         """
         with self._lock:
             if self._closed:
@@ -160,6 +168,7 @@ class JobRunner:
                     why=f"“{busy[0].update.title}” is still running",
                     remedy="wait for it, or cancel it first",
                 )
+            self._admit(group, kind, title)
             job = Job(next(self._ids), kind, title, self._publish, self._clock)
             thread = threading.Thread(
                 target=self._run, args=(group, job, work), name=f"job-{kind}", daemon=True

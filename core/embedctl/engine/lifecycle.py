@@ -28,6 +28,8 @@ from embedctl.progress import CancelToken, Progress, silent
 from embedctl.records import BackendName, BackendState, LoadReport, Severity
 
 _LOOK_AGAIN_S: Final = 0.1
+_CANCEL_EVERY_S: Final = 0.2
+"""How often a wait for somebody else's load looks whether it was cancelled."""
 IN_USE_S: Final = 60.0
 """A backend that answered a request within so many seconds is in use."""
 
@@ -95,13 +97,13 @@ class Lifecycle:
             Cancelled: `cancel` was set.
         """
         backend = self.backend(name)
-        with self._locks[name]:
+        with _held(self._locks[name], cancel):
             was_ready = self.ready(name)
             try:
                 if was_ready:
                     return backend.load(progress, cancel)
                 progress("preflight")
-                with self._admitted(name, backend, cancel):
+                with self.admitted(backend, cancel):
                     report = backend.load(progress, cancel)
             except Cancelled:
                 raise
@@ -187,10 +189,14 @@ class Lifecycle:
         else:
             load.set_result(None)
 
-    def unload(self, name: BackendName) -> None:
-        """Give the backend's memory back, whatever runs on it."""
+    def unload(self, name: BackendName, cancel: CancelToken | None = None) -> None:
+        """Give the backend's memory back, whatever runs on it.
+
+        Raises:
+            Cancelled: `cancel` was set while somebody else's load was waited for.
+        """
         backend = self.backend(name)
-        with self._locks[name]:
+        with _held(self._locks[name], cancel or CancelToken()):
             had_memory = self.ready(name)
             backend.unload()
             self._ours.discard(name)
@@ -198,20 +204,23 @@ class Lifecycle:
                 self._unloaded = time.monotonic()
                 self._journal.add("unload", f"{name} unloaded", name)
 
-    def unload_when_idle(self, name: BackendName) -> None:
+    def unload_when_idle(self, name: BackendName, cancel: CancelToken | None = None) -> None:
         """Unload once the requests in flight have their answers.
 
         Raises:
             BackendError: Requests still run after the drain time-out; the backend stays loaded.
+            Cancelled: `cancel` was set meanwhile.
         """
-        with self._traffic.idle(name, self._drain_timeout) as idle:
+        cancel = cancel or CancelToken()
+        with self._traffic.idle(name, self._drain_timeout, cancel) as idle:
+            cancel.raise_if_cancelled()
             if not idle:
                 raise BackendError(
                     f"{name} was not unloaded",
                     why=f"{self._traffic.in_flight(name)} requests still run after {self._drain_timeout:g} s",
                     remedy="try when there is less load, or raise engine.drain_timeout_s",
                 )
-            self.unload(name)
+            self.unload(name, cancel)
 
     @contextmanager
     def away(self, name: BackendName, progress: Progress) -> Iterator[None]:
@@ -247,7 +256,7 @@ class Lifecycle:
             Cancelled: `cancel` was set.
         """
         try:
-            with self._admitted(backend.name, backend, cancel):
+            with self.admitted(backend, cancel):
                 backend.load(progress, cancel)
             yield
         finally:
@@ -255,15 +264,20 @@ class Lifecycle:
             self._unloaded = time.monotonic()
 
     @contextmanager
-    def _admitted(self, name: BackendName, backend: Backend, cancel: CancelToken) -> Iterator[None]:
-        while not self._admission.acquire(timeout=0.2):
-            cancel.raise_if_cancelled()
-        try:
-            self._admit(name, backend.preflight().expected_bytes, cancel)
-            yield
-        finally:
-            self.load_ended = time.monotonic()
-            self._admission.release()
+    def admitted(self, backend: Backend, cancel: CancelToken) -> Iterator[None]:
+        """While inside, nothing else is loaded, and there is the memory for this backend.
+
+        Raises:
+            BackendOutOfMemoryError: It would not leave the memory floor free.
+            BackendError: It cannot be loaded.
+            Cancelled: `cancel` was set while another load was waited for.
+        """
+        with _held(self._admission, cancel):
+            try:
+                self._admit(backend.name, backend.preflight().expected_bytes, cancel)
+                yield
+            finally:
+                self.load_ended = time.monotonic()
 
     def _admit(self, name: BackendName, expected: int | None, cancel: CancelToken) -> None:
         """Refuse what does not fit; what was unloaded a moment ago has time to give its memory back first."""
@@ -281,3 +295,14 @@ class Lifecycle:
             f"({room.source}), and {room.floor / GIB:.1f} GiB are kept free",
             remedy="end what else uses memory, unload a backend, or lower engine.memory_floor_gib",
         )
+
+
+@contextmanager
+def _held(lock: threading.Lock | threading.RLock, cancel: CancelToken) -> Iterator[None]:
+    """Inside, the lock is held. Raises `Cancelled` when `cancel` is set before it is free."""
+    while not lock.acquire(timeout=_CANCEL_EVERY_S):
+        cancel.raise_if_cancelled()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -116,13 +116,16 @@ class Traffic:
             self._release(backends)
 
     @contextmanager
-    def idle(self, backend: BackendName, timeout: float) -> Iterator[bool]:
-        """Wait until nothing is in flight to `backend`, and hold what comes then; false after `timeout` s.
+    def idle(self, backend: BackendName, timeout: float, cancel: CancelToken | None = None) -> Iterator[bool]:
+        """Wait until nothing is in flight to `backend`, and hold what comes then.
 
-        Nothing is held while it waits: a backend that is in use stays in use.
+        Gives false after `timeout` seconds or once cancelled. Nothing is held while it waits: a backend that
+        is in use stays in use.
         """
+        if cancel is not None:
+            cancel.on_cancel(self._wake)
         with self._changed:
-            empty = self._empty_within(backend, timeout, None)
+            empty = self._empty_within(backend, timeout, cancel)
             held = (backend,) if empty else ()
             self._held.extend(held)
         try:

@@ -94,6 +94,26 @@ class Trials:
         self._journal.add("trial", f"trial of {trial.candidate} began", trial.candidate, detail=asdict(trial))
         return running.report()
 
+    def keep_from(self, title: str, backend: BackendName | None = None) -> None:
+        """Refuse what would take the candidate away, or keep it busy, under a running trial.
+
+        Args:
+            title: What is refused.
+            backend: It would touch this one alone; None: any.
+
+        Raises:
+            UsageError: A trial runs, and its candidate would be touched.
+        """
+        running = self._running
+        if running is None or backend not in (None, running.trial.candidate):
+            return
+        raise UsageError(
+            f"{title}: not started",
+            why=f"{running.trial.candidate} is on trial, and would be taken away or kept busy while live "
+            "requests are shared with it or compared",
+            remedy="end the trial first: `embedctl trial stop`",
+        )
+
     def report(self) -> TrialReport | None:
         """What the running trial has shown."""
         running = self._running

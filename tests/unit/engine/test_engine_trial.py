@@ -176,7 +176,7 @@ def test_a_switch_ends_the_trial_and_its_figures_are_on_the_time_line(r: Rig) ->
     assert SECRET not in repr(r.engine.events())
 
 
-def test_stopping_and_unloading_end_it_too(r: Rig) -> None:
+def test_stopping_ends_it_and_the_candidate_stays_loaded(r: Rig) -> None:
     begin(r, share=1.0)
     r.engine.embed(["text"])
     stopped = r.engine.stop_trial()
@@ -186,8 +186,20 @@ def test_stopping_and_unloading_end_it_too(r: Rig) -> None:
     assert r.ollama.status().state is BackendState.READY  # it stays loaded
     begin(r, share=1.0)
     assert report(r).shared == 0  # a new trial begins anew
-    r.engine.unload("ollama").wait(30)
-    assert r.engine.trial() is None
+
+
+@pytest.mark.parametrize("kind", ["unload", "benchmark", "check", "quality", "coexist", "tune"])
+def test_nothing_takes_the_candidate_away_or_keeps_it_busy_under_a_running_trial(r: Rig, kind: str) -> None:
+    begin(r, shadow=1.0)
+    start = {"unload": lambda: r.engine.unload("ollama")}.get(kind) or getattr(r.engine, kind)
+    with pytest.raises(UsageError, match="not started") as refused:
+        start()
+    assert "ollama is on trial" in refused.value.why and "trial stop" in refused.value.remedy
+    assert r.ollama.status().state is BackendState.READY and r.engine.status().jobs == ()
+    for harmless in (r.engine.load("native"), r.engine.unload("native")):
+        assert harmless.wait(30).state is JobState.DONE
+    r.engine.stop_trial()
+    assert r.engine.unload("ollama").wait(30).state is JobState.DONE
 
 
 def test_closing_ends_it_with_the_figures_kept(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from embedctl.backends.native import backend as native
 from embedctl.errors import (
     BackendError,
     BackendNotLoadedError,
+    BackendOutOfMemoryError,
     CanaryError,
     Cancelled,
     ModelMissingError,
@@ -118,6 +120,8 @@ class Stage:
         self.events: list[Event] = []
         self.states: list[BackendState] = []
         self.timers: list[FakeTimer] = []
+        self.no_room: BackendError | None = None
+        """Why a restart is not let in."""
         self.backend = NativeBackend(
             NativeSettings(**settings),
             ModelSettings(repo="org/model", revision="abc"),
@@ -128,7 +132,15 @@ class Stage:
             on_event=self.events.append,
             clock=lambda: self.now,
             after=self.after,
+            admitted=self.admitted,
         )
+
+    @contextmanager
+    def admitted(self, cancel: CancelToken) -> Iterator[None]:
+        cancel.raise_if_cancelled()
+        if self.no_room is not None:
+            raise self.no_room
+        yield
 
     def note(self, status: BackendStatus) -> None:
         self.states.append(status.state)
@@ -370,6 +382,23 @@ def test_a_worker_that_has_served_long_starts_the_pauses_anew(stage: Stage) -> N
     stage.now += restarts.STABLE_S
     FakeWorker.made[-1].die()
     assert stage.timers[-1].seconds == 1
+
+
+def test_a_restart_without_the_memory_for_it_is_put_off(stage: Stage) -> None:
+    stage.load().die()
+    stage.no_room = BackendOutOfMemoryError("Too little memory")
+    stage.timers[-1].call()
+    assert [timer.seconds for timer in stage.timers] == [1, 2]
+    assert stage.status.state is BackendState.FAILED and "Too little memory; restart 2" in stage.status.detail
+    assert len(FakeWorker.made) == 1, "it was not even started"
+    stage.no_room = None
+    stage.timers[-1].call()
+    assert stage.status.state is BackendState.READY
+    FakeWorker.made[-1].die()
+    stage.backend.unload()
+    stage.no_room = BackendOutOfMemoryError("Too little memory")
+    stage.timers[-1].call()  # had fired already
+    assert stage.status.state is BackendState.UNLOADED and len(stage.timers) == 3
 
 
 @pytest.mark.parametrize("wish", ["unload", "close", "load"])

@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,7 @@ class NativeBackend:
         memory_floor: Bytes of a shared pool that batches leave free; None: the worker's own default.
         on_change: Gets the status whenever the state changes, on the thread that changed it.
         on_event: Gets the crashes and restarts.
+        admitted: Entered for each restart, with its token; raises where there is not the memory for it.
         clock: Unix seconds.
         after: Starts the timer of a restart.
     """
@@ -78,6 +80,7 @@ class NativeBackend:
         memory_floor: int | None = None,
         on_change: Callable[[BackendStatus], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
+        admitted: Callable[[CancelToken], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
         clock: Callable[[], float] = time.time,
         after: After = start_timer,
     ) -> None:
@@ -94,6 +97,7 @@ class NativeBackend:
         self._log_file = log_dir / "native-worker.log"
         self._on_change = on_change
         self._on_event = on_event
+        self._admitted = admitted
         self._clock = clock
         self._restarts = Restarts(self._start_again, after=after)
         self._changing = threading.RLock()
@@ -326,18 +330,19 @@ class NativeBackend:
 
     def _start_again(self, cancel: CancelToken) -> None:
         """One attempt, on the timer's thread."""
-        with self._changing:
-            if cancel.cancelled or self._known.state is not BackendState.FAILED:
-                return
-            try:
+        try:
+            with self._admitted(cancel), self._changing:  # in the order of a load that is asked for
+                if cancel.cancelled or self._known.state is not BackendState.FAILED:
+                    return
                 report = self._start(silent, cancel)
-            except Cancelled:
-                return
-            except EmbedctlError as error:
+                self._restarts.succeeded()
+        except Cancelled:
+            return
+        except EmbedctlError as error:  # not let in, or not started
+            with self._changing:
                 if not cancel.cancelled:
                     self._plan_restart(error.sentence)
-                return
-            self._restarts.succeeded()
+            return
         detail = {"attempt": self._restarts.made, "seconds": round(report.seconds, 3)}
         self._record("native worker restarted", Severity.INFO, detail)
 
