@@ -116,6 +116,7 @@ class FakeEngine(FakeRecords):
         *,
         passages: Sequence[str] | None = None,
         count: int = 3,
+        patience: float | None = None,
         cancel: CancelToken | None = None,
     ) -> Nearest:
         """By the scripted vectors, in which texts are the closer the more words they share."""

@@ -30,6 +30,7 @@ from embedctl_console.screens.playground_text import (
     nearest_text,
     vectors_text,
 )
+from embedctl_console.screens.playground_work import look, search
 from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.matrix import CosineMatrix
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 _VIEWS: Final = {"pieces": "Pieces", "vectors": "Vectors", "cosines": "Cosines", "passages": "Passages"}
 _ALL_FROM: Final = (100, 32)
 """Columns and rows from which on all views have room beside each other."""
-_NEAREST: Final = 3
-"""Passages per text."""
 _KEY: Final = "bold $footer-key-foreground"
 _LOADABLE: Final = (BackendState.UNLOADED, BackendState.FAILED, BackendState.UNKNOWN)
 
@@ -279,39 +278,17 @@ class PlaygroundScreen(ConsoleScreen):
         self._redraw()
 
     async def _look(self, found: Findings, cancel: CancelToken) -> None:
-        """Pieces first, then each loaded backend's vectors, one after the other: neither slows the other."""
-        engine, state = self.console.engine, self.console.state
+        state = self.console.state
         assert state is not None
-        self._say("reading the pieces")
-        found.tokens = await run_in_thread(engine.tokens, found.texts)
-        for status in state.status.backends:
-            if not state.ready(status.name):
-                continue
-            self._say(f"{status.name} embeds {len(found.texts)} texts")
-            try:
-                found.answers[status.name] = await run_in_thread(
-                    engine.embed, found.texts, backend=status.name, cancel=cancel
-                )
-            except Cancelled:
-                raise
-            except EmbedctlError as error:
-                found.answers[status.name] = error
+        ready = [status.name for status in state.status.backends if state.ready(status.name)]
+        await look(self.console.engine, found, ready, self._say, cancel)
         await self._search(found, cancel)
 
     async def _search(self, found: Findings, cancel: CancelToken) -> None:
         name = self._backend(found)
         answer = found.answer(name) if name is not None else None
-        if name is None or answer is None:
-            return
-        self._say(f"{name} searches the passages; those that are new to it are embedded once")
-        try:
-            found.nearest[name] = await run_in_thread(
-                self.console.engine.nearest, answer, passages=self._passages, count=_NEAREST, cancel=cancel
-            )
-        except Cancelled:
-            raise
-        except EmbedctlError as error:
-            found.nearest[name] = error
+        if answer is not None:
+            await search(self.console.engine, found, answer, self._passages, self._say, cancel)
 
     def _search_again(self) -> None:
         found = self._found

@@ -50,6 +50,10 @@ def about_text(found: Findings, *, stale: bool, stopped: bool, key: Key) -> Cont
         parts.append(Content.assemble(("changed since: ", "$text-warning"), (key("playground.run"), _KEY)))
     if stopped:
         parts.append(Content.assemble(("stopped", "$text-warning")))
+    if found.tokens is not None and not found.answers and not stopped:
+        parts.append(
+            Content.assemble(("no backend is loaded: ", "$text-warning"), (key("playground.load"), _KEY))
+        )
     if found.tokens is not None and found.tokens.absence is None:
         limit = ABSENT if found.tokens.limit is None else f"{found.tokens.limit:,} tokens"
         parts.append(Content(f"{found.tokens.model} reads {limit} ({found.tokens.limit_source})"))
@@ -168,9 +172,11 @@ def _texts(count: int) -> str:
 
 def nearest_text(texts: Sequence[str], nearest: Nearest, width: int) -> Content:
     """Per text, the passages with their cosines, each on two lines at most."""
-    new = f"{nearest.embedded} embedded now" if nearest.embedded else "embedded before"
-    facts = f" · {nearest.corpus}, {new} · {format_value(nearest.seconds * 1e3, 'ms')}"
-    rows = [Content.assemble((nearest.backend, f"bold $series-{nearest.backend}"), (facts, "$text-muted"))]
+    backend = (nearest.backend, f"bold $series-{nearest.backend}")
+    rows = [Content.assemble(backend, (f" · {nearest.corpus}", "$text-muted"))]
+    if nearest.waiting:
+        among = f"among {nearest.passages - nearest.waiting:,} of {nearest.passages:,} passages so far"
+        rows.append(Content.assemble(("! ", "$text-warning"), among))
     if nearest.without_vector:
         without = f"{nearest.without_vector} passages got no vector and are not found"
         rows.append(Content.assemble(("! ", "$text-warning"), without))

@@ -143,9 +143,10 @@ class RemoteEngine:
         *,
         passages: Sequence[str] | None = None,
         count: int = 3,
+        patience: float | None = None,
         cancel: CancelToken | None = None,
     ) -> Nearest:
-        options: dict[str, object] = {"passages": passages, "count": count}
+        options: dict[str, object] = {"passages": passages, "count": count, "patience": patience}
         found: Nearest = self._connection.patient_link().call("nearest", (of,), options, cancel=cancel)
         return found
 

@@ -105,11 +105,18 @@ class Corpora:
         """By the backend's fingerprint and the corpus' digest, the latest used last."""
 
     def nearest(
-        self, of: EmbedResult, corpus: Corpus, count: int, cancel: CancelToken | None = None
+        self,
+        of: EmbedResult,
+        corpus: Corpus,
+        count: int,
+        *,
+        patience: float | None = None,
+        cancel: CancelToken | None = None,
     ) -> Nearest:
         """The `count` passages nearest to each text of an answer, by the backend that gave it.
 
-        What is not embedded yet is embedded first; what was done before a cancellation is kept.
+        What is not embedded yet is embedded first, for about `patience` seconds (None: all of it). What was
+        done is kept, also where the rest was cancelled.
 
         Raises:
             BackendError: The backend failed, or is no longer the one that answered.
@@ -120,7 +127,14 @@ class Corpora:
         from embedctl.similarity import cosine_matrix
 
         started = time.monotonic()
-        vectors, new = self._vectors(of, corpus, cancel)
+        deadline = None if patience is None else started + patience
+        rows = self._of(of.fingerprint, corpus).rows
+        new = self._embed_missing(of, corpus, rows, deadline, cancel)
+        vectors = np.full((len(corpus.texts), of.vectors.shape[1]), np.nan, np.float32)
+        done = 0
+        for start, made in list(rows.items()):
+            vectors[start : start + len(made)] = made
+            done += len(made)
         cosines = cosine_matrix(of.vectors, vectors)
         ranked = np.argsort(np.where(np.isfinite(cosines), -cosines, np.inf), axis=1, kind="stable")
         return Nearest(
@@ -128,7 +142,8 @@ class Corpora:
             corpus=corpus.name,
             passages=len(vectors),
             embedded=new,
-            without_vector=int((~np.isfinite(vectors).all(axis=1)).sum()),
+            waiting=len(vectors) - done,
+            without_vector=done - int(np.isfinite(vectors).all(axis=1).sum()),
             found=tuple(
                 tuple(corpus.at(int(place), float(row[place])) for place in places if np.isfinite(row[place]))
                 for row, places in zip(cosines, ranked[:, :count], strict=True)
@@ -136,17 +151,21 @@ class Corpora:
             seconds=time.monotonic() - started,
         )
 
-    def _vectors(
-        self, of: EmbedResult, corpus: Corpus, cancel: CancelToken | None
-    ) -> tuple[NDArray[np.float32], int]:
-        """The corpus' vectors, and how many had to be made."""
-        import numpy as np
-
-        rows = self._of(of.fingerprint, corpus).rows
+    def _embed_missing(
+        self,
+        of: EmbedResult,
+        corpus: Corpus,
+        rows: dict[int, NDArray[np.float32]],
+        deadline: float | None,
+        cancel: CancelToken | None,
+    ) -> int:
+        """Add to `rows` what they lack of the corpus, until the deadline; the number of passages embedded."""
         new = 0
         for start in range(0, len(corpus.texts), _AT_ONCE):
             if start in rows:
                 continue
+            if new and deadline is not None and time.monotonic() > deadline:
+                break
             texts = corpus.texts[start : start + _AT_ONCE]
             answer = self._embed(texts, backend=of.backend, cancel=cancel)
             if answer.fingerprint != of.fingerprint or answer.vectors.shape[1] != of.vectors.shape[1]:
@@ -157,7 +176,7 @@ class Corpora:
                 )
             rows[start] = answer.vectors
             new += len(texts)
-        return np.concatenate([rows[start] for start in sorted(rows)]), new
+        return new
 
     def _of(self, fingerprint: str | None, corpus: Corpus) -> _Embedded:
         if fingerprint is None:  # nobody can say later what these vectors are of

@@ -121,6 +121,7 @@ class EngineFacade(Protocol):
         *,
         passages: Sequence[str] | None = None,
         count: int = 3,
+        patience: float | None = None,
         cancel: CancelToken | None = None,
     ) -> Nearest:
         """[slow] The `count` passages nearest to each text of an answer, by the backend that gave it.
@@ -129,6 +130,8 @@ class EngineFacade(Protocol):
 
         Args:
             passages: What is searched; None: built-in paragraphs in six languages.
+            patience: Passages that are new are embedded for about so many seconds; what waits then, waits for
+                the next call. None: all are.
 
         Raises:
             BackendError: The passages could not be embedded, or the backend is no longer the same.

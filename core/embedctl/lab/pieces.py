@@ -90,7 +90,7 @@ def _limit(folder: Path, config: dict[str, Any]) -> tuple[int | None, str]:
         ("tokenizer_config.json", config.get("model_max_length")),
     ):
         if isinstance(found, int) and 0 < found < _UNBOUNDED:
-            return found, f"the model's {file}"
+            return found, file
     return None, "the model's files state no length limit"
 
 

@@ -78,6 +78,8 @@ class Nearest:
     passages: int
     embedded: int
     """How many of them had to be embedded for this answer; the others' vectors were kept from before."""
+    waiting: int
+    """Passages that are not embedded yet, since the caller's patience was over: ask again."""
     without_vector: int
     """Passages that the backend could not embed: they are never found."""
     found: tuple[tuple[NearPassage, ...], ...]

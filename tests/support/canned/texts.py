@@ -54,6 +54,7 @@ def nearest(
         len(passages),
         len(passages),
         0,
+        0,
         tuple(
             tuple(NearPassage(int(i), passages[i][1], passages[i][0], float(row[i])) for i in order)
             for row, order in zip(scores, np.argsort(-scores, axis=1)[:, :count], strict=True)

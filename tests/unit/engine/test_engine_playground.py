@@ -32,7 +32,7 @@ class TestTokens:
         found = r.engine.tokens(["unbelievable", "x " * 300])
         assert found.absence is None
         assert [piece.text for piece in found.texts[0].pieces] == ["[CLS]", "unbelievable", "[SEP]"]
-        assert (found.limit, found.limit_source) == (256, "the model's sentence_bert_config.json")
+        assert (found.limit, found.limit_source) == (256, "sentence_bert_config.json")
         assert (found.texts[1].read, found.texts[1].cut) == (256, (507, 600))
         assert r.native.calls == []
 
@@ -85,6 +85,15 @@ class TestNearest:
             r.engine.nearest(answer, passages=PASSAGES, cancel=cancel)
         r.native.on_embed = lambda texts: None
         assert 0 < r.engine.nearest(answer, passages=PASSAGES).embedded < 40
+
+    def test_impatience_gives_what_there_is_and_says_what_waits(self, r: Rig) -> None:
+        answer = r.engine.embed(["passage 39"])
+        waiting = []
+        for _ in range(3):
+            found = r.engine.nearest(answer, passages=PASSAGES, count=40, patience=0.0)
+            waiting.append((found.embedded, found.waiting, len(found.found[0])))
+        assert waiting == [(16, 24, 16), (16, 8, 32), (8, 0, 40)]
+        assert found.found[0][0].index == 39
 
     def test_what_has_no_vector_is_not_found_and_finds_nothing(self, r: Rig) -> None:
         r.native.failing = {"passage 7": "too odd", "odd": "too odd"}
