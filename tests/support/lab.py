@@ -69,6 +69,7 @@ class Scripted:
 
     def __init__(self, name: str, pace: VirtualPace, seconds: Callable[[int], float]) -> None:
         self.name, self.pace, self.seconds = name, pace, seconds
+        self.seconds_of: Callable[[Sequence[str]], float] = lambda texts: self.seconds(len(texts))
         self.log: list[tuple[str, ...]] = []
         self.fails: Callable[[Sequence[str]], bool] = lambda texts: False
         self.failures: tuple[TextFailure, ...] = ()
@@ -82,7 +83,7 @@ class Scripted:
         self.log.append(tuple(texts))
         if self.fails(texts):
             raise BackendError("It stalled")
-        self.pace.sleep(self.seconds(len(texts)))
+        self.pace.sleep(self.seconds_of(texts))
         return EmbedResult(self.vectors(texts), self.name, None, (), self.failures, 0.0)
 
     def target(self) -> Target:

@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from embedctl.errors import UsageError
+from embedctl.lab.closed_loop import ClosedLoop
 from embedctl.lab.energy import best_batch_note
 from embedctl.lab.gate import gate
+from embedctl.lab.lighter import lighter
 from embedctl.lab.overhead import overhead_note
 from embedctl.lab.plan import allowed
 from embedctl.lab.presets import preset_of
@@ -23,6 +25,7 @@ from embedctl.progress import CancelToken, Progress
 from embedctl.records import Fingerprint, Machine, Run
 
 _GATE_TEXTS = 8
+OF_QUESTIONS: Final = "batches are of questions: passages would have taken more time than there is"
 
 
 def run_benchmark(
@@ -65,6 +68,8 @@ def run_benchmark(
     fingerprints = tuple(target.fingerprint() for target in targets)
     whole = workload or built_in()
     fitting, left_out = _that_fit(whole, fingerprints, count_tokens)
+    if resumed is not None and resumed.workload == fitting.of_questions().label:
+        fitting = fitting.of_questions()
     run = Run(
         id=0,
         at=pace.wall(),
@@ -115,6 +120,8 @@ class _Measuring:
             if self._is_done(stage):
                 continue
             self.bench.cancel.raise_if_cancelled()
+            if isinstance(stage, ClosedLoop) and stage.sweeps:
+                self._lighten()
             why = stage.obstacle(self.bench) or self._too_long(stage)
             if why:
                 self.run = _noted(self.run, f"{stage.name} left out: {why}")
@@ -131,6 +138,17 @@ class _Measuring:
             self._take(stage.measure(self.bench), before + self.bench.pace.now() - self.begun)
         notes = [note for target in self.bench.targets if (note := best_batch_note(self.bench, target))]
         return self.keep(replace(_noted(self.run, *notes), state="done"))
+
+    def _lighten(self) -> None:
+        """Before the first of the batches: all of them must be of the same texts."""
+        sweep = [one for one in self.stages if isinstance(one, ClosedLoop) and one.sweeps]
+        if any(self._is_done(one) for one in sweep) or OF_QUESTIONS in self.run.notes:
+            return
+        left = self.bench.deadline - self.bench.pace.now()
+        light = lighter(self.bench, [one.batch for one in sweep], left)
+        if light is not None:
+            self.bench.workload = light
+            self.run = _noted(replace(self.run, workload=light.label), OF_QUESTIONS)
 
     def _take(self, rows: Rows, seconds: float) -> None:
         self.bench.done += rows.measurements

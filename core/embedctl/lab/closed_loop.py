@@ -51,6 +51,11 @@ class ClosedLoop:
     rest: float = 0.0
     """Seconds without load before each turn of a backend."""
 
+    @property
+    def sweeps(self) -> bool:
+        """A batch of passages, to be laid beside other sizes."""
+        return self.batch > 1 and self.tokens is None
+
     def wants(self, bench: Bench) -> float:
         if self.obstacle(bench):
             return 0.0
@@ -67,9 +72,7 @@ class ClosedLoop:
 
     def _block_seconds(self, bench: Bench) -> float:
         """One block of every target, by the time that a text took in the latest rows; 0 if there are none."""
-        texts = self.per_block * self.clients * self.batch
-        tokens = self.tokens or bench.tokens_per_text(self.batch)
-        return sum(texts * _text_seconds(bench, target, tokens) for target in bench.targets)
+        return self.per_block * self.clients * self.batch * bench.text_seconds(self.batch, self.tokens)
 
     def _warm(self, block: float) -> float:
         """One warm-up request and one ABBA pattern."""
@@ -252,16 +255,6 @@ def _warm_up_excess(turns: _Turns) -> tuple[float | None, int]:
     noise = percentile(turns.tally.latencies_ms, 0.95) or 0.0
     slow = [latency for latency in turns.warm_up_ms if latency > max(noise, _STEADY * steady)]
     return sum(latency - steady for latency in slow), len(slow)
-
-
-def _text_seconds(bench: Bench, target: Target, tokens: float | None) -> float:
-    """How long a text (of so many tokens) takes by the target's latest closed loop; 0 if there was none."""
-    rows = [row for row in bench.done if row.backend == target.name and row.kind == "closed loop"]
-    if not rows or not rows[-1].texts_per_s:
-        return 0.0
-    if tokens is not None and rows[-1].tokens_per_s:
-        return tokens / rows[-1].tokens_per_s
-    return 1 / rows[-1].texts_per_s
 
 
 def compare_turns(

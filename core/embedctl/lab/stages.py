@@ -62,8 +62,25 @@ class Bench:
         made = [self.workload.batch(size, number) for number in range(_BATCHES)]
         return [(texts, tokens_of(texts, self.count_tokens)) for texts in made]
 
-    def tokens_per_text(self, batch: int) -> float | None:
-        """Mean tokens of the texts that requests of this size are made of; None if nobody counts them."""
+    def text_seconds(self, batch: int, tokens: int | None = None) -> float:
+        """How long a text takes all targets together, by the latest closed loop of each; 0 if there is none.
+
+        Args:
+            batch: Of a request of so many texts.
+            tokens: Of so many tokens, instead of what the texts of such a request have.
+        """
+        length = tokens or self._tokens_per_text(batch)
+        return sum(self._text_seconds(target, length) for target in self.targets)
+
+    def _text_seconds(self, target: Target, tokens: float | None) -> float:
+        rows = [row for row in self.done if row.backend == target.name and row.kind == "closed loop"]
+        if not rows or not rows[-1].texts_per_s:
+            return 0.0
+        if tokens is not None and rows[-1].tokens_per_s:
+            return tokens / rows[-1].tokens_per_s
+        return 1 / rows[-1].texts_per_s
+
+    def _tokens_per_text(self, batch: int) -> float | None:
         if self.count_tokens is None:
             return None
         some = (

@@ -12,7 +12,7 @@ import pytest
 
 from embedctl.errors import Cancelled, UsageError
 from embedctl.headlines import describe, headline
-from embedctl.lab.benchmark import run_benchmark
+from embedctl.lab.benchmark import OF_QUESTIONS, run_benchmark
 from embedctl.lab.plan import allowed
 from embedctl.lab.presets import PRESETS
 from embedctl.lab.targets import Start
@@ -91,15 +91,26 @@ def test_a_preset_ends_in_time_on_a_slow_machine(pace: VirtualPace, preset: str)
 
 
 def test_quick_on_two_busy_cores_sends_less_rather_than_leaving_out_a_batch_size(pace: VirtualPace) -> None:
-    """13 ms and 17 ms a text, 25 s gone for loading: under 60 s in all, and every row is there."""
-    pace.sleep(25.0)
-    native, ollama = quick("native", pace, 0.013), quick("ollama", pace, 0.017)
-    run = measure(native, ollama, pace=pace, begun=0.0)
+    """Half a second a passage, a sixteenth of that a question, and 15 s are gone for loading."""
+    pace.sleep(15.0)
+    native, ollama = quick("native", pace, 0.0), quick("ollama", pace, 0.0)
+    native.seconds_of = lambda texts: 0.003 * ten_or_more(texts)
+    ollama.seconds_of = lambda texts: 0.0033 * ten_or_more(texts)
+    passages = tuple(f"passage {n} " + "x" * 300 for n in range(40))
+    run = measure(native, ollama, pace=pace, begun=0.0, workload=replace(WORKLOAD, passages=passages))
     assert [row.shape for row in run.measurements[::2]] == SHAPES
     assert run.seconds == pace.at < 55
-    largest = [row.requests for row in run.measurements[-2:]]
-    assert largest == [2, 2]
-    assert "batch of 128 shortened to fit into the time: 2 of 8 blocks, not warmed up" in run.notes
+    assert OF_QUESTIONS in run.notes and "batches of questions" in run.workload
+    assert min(row.requests for row in run.measurements[2:]) >= 1
+    assert any(note.startswith("batch of 128 shortened to fit into the time: ") for note in run.notes)
+
+
+def test_a_backend_that_takes_long_for_one_text_and_not_for_many_gets_its_passages(pace: VirtualPace) -> None:
+    """100 ms whatever the request: only a batch shows it."""
+    backend = Scripted("native", pace, lambda texts: 0.1)
+    passages = tuple(f"passage {n} " + "x" * 300 for n in range(40))
+    run = measure(backend, pace=pace, workload=replace(WORKLOAD, passages=passages))
+    assert OF_QUESTIONS not in run.notes and "questions" not in run.workload
 
 
 @pytest.mark.usefixtures("one_by_one")
