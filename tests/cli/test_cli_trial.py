@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,7 +40,26 @@ def test_without_a_trial_the_answer_is_no(cli: CommandLine, service: FakeEngine)
 def test_without_shares_a_tenth_is_shadowed(cli: CommandLine, service: FakeEngine) -> None:
     found = json.loads(cli("trial", "start", "ollama", "--json").out)
     assert found["kind"] == "trial"
-    assert found["data"]["trial"] == {"candidate": "ollama", "shadow": 0.1, "share": 0.0}
+    assert found["data"]["trial"] == {
+        "candidate": "ollama",
+        "shadow": 0.1,
+        "share": 0.0,
+        "advance_after": None,
+    }
+
+
+def test_an_automatic_trial_begins_with_a_shadow_and_shows_how_far_it_is(
+    cli: CommandLine, service: FakeEngine
+) -> None:
+    started = cli("trial", "start", "--advance", "200", "--share", "0.05")
+    assert ("start_trial", Trial("ollama", 0.1, 0.05, 200)) in service.calls
+    assert "  goes on         after 200 compared requests without a fault, 0 so far\n" in started.out
+    assert service.running_trial is not None
+    service.running_trial = replace(
+        service.running_trial, rolled_back="a text's cosine is 0.9310, under 0.99"
+    )
+    shown = cli("trial", "status").out
+    assert f"  rolled back     {why}\n" in shown and "goes on" not in shown
 
 
 def test_without_a_service_it_says_what_is_needed(

@@ -36,18 +36,26 @@ def start(
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the requests that the candidate answers, 0 to 1.")
     ] = 0.0,
+    advance: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="After so many compared requests without a fault, share 5 %, then 50 %, then all; at a "
+            "fault nothing any more.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Load the candidate beside the active backend and let it see a share of the live requests.
 
     Started again with other shares the trial goes on and keeps its figures. Without shares: --shadow 0.1.
     """
-    if shadow == share == 0:
+    if shadow == 0 and (share == 0 or advance is not None):
         shadow = 0.1
     with running_engine(_NEEDS) as engine:
         status = engine.status()
         others = [backend.name for backend in status.backends if backend.name != status.active]
-        wanted = Trial(candidate or others[0], shadow, share)
+        wanted = Trial(candidate or others[0], shadow, share, advance)
         report: TrialReport = follow(engine.start_trial(wanted))
     _show(report, as_json)
 
@@ -84,6 +92,13 @@ def _show(report: TrialReport | None, as_json: bool) -> None:
         f"{trial.candidate} on trial beside {active} for {lasted}: "
         f"{trial.share:.4g} answered, {trial.shadow:.4g} of the rest shadowed"
     )
+    if report.rolled_back:
+        emit(f"  rolled back     {report.rolled_back}")
+    elif trial.advance_after is not None and trial.share < 1:
+        emit(
+            f"  goes on         after {format_count(trial.advance_after)} compared requests without a fault, "
+            f"{format_count(report.step_compared)} so far"
+        )
     emit(f"  answered by it  {format_count(report.shared)} requests")
     emit(
         f"  shadowed        {format_count(report.shadowed)} requests, {format_count(report.compared)} texts "

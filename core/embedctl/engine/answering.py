@@ -13,7 +13,7 @@ from embedctl.backends.base import EmbedRequest
 from embedctl.engine.deadline import Deadline
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.traffic import Ticket, Traffic
-from embedctl.engine.trial import Trials
+from embedctl.engine.trial import Trials, more_failed
 from embedctl.errors import (
     BackendAnswerError,
     BackendError,
@@ -69,11 +69,14 @@ class Answering:
             self._lifecycle.backend(backend)
             return self._ask(wanted, backend, deadline)[0]
         turn = self._trials.turn()
+        answer = None
         if turn.shared is not None:
             answer = self._ask_candidate(wanted, turn.shared, timeout)
-            if answer is not None:
+            if answer is not None and not answer.failures:
                 return answer
         result, milliseconds = self._ask(wanted, None, deadline)
+        if answer is not None and more_failed(answer, result):  # else the texts are to blame
+            self._trials.fell_back("it could not embed a text that the active backend did")
         if turn.running:
             self._trials.answered(wanted.request(deadline), result, milliseconds, shadow=turn.shadowed)
         return result
@@ -81,22 +84,20 @@ class Answering:
     def _ask_candidate(
         self, wanted: Wanted, candidate: BackendName, timeout: float | None
     ) -> EmbedResult | None:
-        """The candidate's answer; None where the active backend must answer in its place."""
+        """The candidate's answer; None where it has none. What it could not embed the active backend may."""
         patience = min(_CANDIDATE_SECONDS, timeout / 2) if timeout is not None else _CANDIDATE_SECONDS
         if not self._lifecycle.ready(candidate):  # nobody waits for its load: it is on trial, not in charge
-            self._trials.fell_back()
+            self._trials.fell_back("it is not loaded")
             return None
         try:
             result, milliseconds = self._ask(wanted, candidate, Deadline(patience), patient=False)
         except InvalidTextError:
             raise
-        except BackendError:
-            self._trials.fell_back()
+        except BackendError as error:
+            self._trials.fell_back(error.what)
             return None
-        if result.failures:  # what the candidate cannot embed the active backend may
-            self._trials.fell_back()
-            return None
-        self._trials.shared(milliseconds)
+        if not result.failures:
+            self._trials.shared(milliseconds)
         return result
 
     def _ask(

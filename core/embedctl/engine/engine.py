@@ -112,7 +112,9 @@ class Engine(MeasuringCalls):
             settings.engine,
             activate=self._activate,
         )
-        self._trials = Trials(parts.journal, clock=clock)
+        self._trials = Trials(
+            parts.journal, rolled_back=lambda name, why: self._vitals.tell_rolled_back(name, why), clock=clock
+        )
         work = BackendWork(
             parts, lifecycle, self._traffic, self._switcher, self._trials, self._latest, self._machine
         )

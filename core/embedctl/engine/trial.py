@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from embedctl.backends.base import Backend, EmbedRequest
+from embedctl.engine.advance import Advance, Move
+from embedctl.engine.agreement import WARN_BELOW
 from embedctl.engine.journal import Journal
 from embedctl.engine.trial_figures import Figures
 from embedctl.errors import BackendError, Cancelled, UsageError
@@ -58,6 +60,11 @@ def check_trial(trial: Trial, active: BackendName) -> None:
             raise UsageError(f"{name} = {share:g} is no share", remedy="use 0 to 1, such as 0.05 for 5 %")
     if trial.shadow == trial.share == 0:
         raise UsageError("Nothing would be tried", remedy="give a shadow or a share above 0")
+    if trial.advance_after is not None:
+        if trial.advance_after < 1:
+            raise UsageError(f"{trial.advance_after} is no number of requests", remedy="use 1 or more")
+        if trial.shadow == 0:
+            raise UsageError("Nothing would be compared", remedy="give a shadow above 0, such as 0.1")
     if trial.candidate == active:
         raise UsageError(f"{active} is the active backend already", remedy="name the other one")
 
@@ -69,10 +76,13 @@ class Trials:
         self,
         journal: Journal,
         *,
+        rolled_back: Callable[[BackendName, str], None] = lambda *_: None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`rolled_back` is told of a candidate that gets no more requests, and why; must not block."""
         self._journal = journal
+        self._rolled_back = rolled_back
         self._clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -83,11 +93,11 @@ class Trials:
         with self._lock:
             running = self._running
             if running is not None and running.trial.candidate == trial.candidate:
-                running.trial = trial
+                running.advance.begin(trial)
                 return running.report()
         if running is not None:
             self.end(f"a trial of {trial.candidate}")
-        running = _Running(trial, active, candidate, self._clock(), self._monotonic)
+        running = _Running(trial, active, candidate, self._clock(), self._monotonic, self._moved)
         with self._lock:
             self._running = running
         running.thread.start()
@@ -158,11 +168,18 @@ class Trials:
         if running is not None:
             running.figures.shared(milliseconds)
 
-    def fell_back(self) -> None:
+    def fell_back(self, why: str) -> None:
         """The candidate could not answer a request that was shared with it."""
         running = self._running
         if running is not None:
-            running.figures.failed()
+            running.failed(why)
+
+    def _moved(self, move: Move) -> None:
+        severity = Severity.WARNING if move.fault else Severity.OK
+        detail = {"before": move.before, "share": move.trial.share, "why": move.fault}
+        self._journal.add("trial", move.title, move.trial.candidate, severity, detail)
+        if move.fault:
+            self._rolled_back(move.trial.candidate, move.fault)
 
 
 class _Running:
@@ -175,8 +192,9 @@ class _Running:
         candidate: Backend,
         since: float,
         monotonic: Callable[[], float],
+        moved: Callable[[Move], None],
     ) -> None:
-        self.trial = trial
+        self.advance = Advance(trial)
         self.figures = Figures()
         self.cancel = CancelToken()
         self.thread = threading.Thread(target=self._work, name="trial", daemon=True)
@@ -184,10 +202,15 @@ class _Running:
         self._candidate = candidate
         self._since = since
         self._monotonic = monotonic
+        self._moved = moved
         self._waiting: queue.Queue[_Shadow | None] = queue.Queue(_WAITING)
         self._counting = threading.Lock()
         self._seen = 0
         self._left = 0
+
+    @property
+    def trial(self) -> Trial:
+        return self.advance.trial
 
     def turn(self) -> Turn:
         trial = self.trial
@@ -204,8 +227,14 @@ class _Running:
         except queue.Full:
             self.figures.dropped()
 
+    def failed(self, why: str) -> None:
+        self.figures.failed()
+        self._note(self.advance.failed(why))
+
     def report(self) -> TrialReport:
-        return self.figures.report(self.trial, self._active, self._since)
+        advance = self.advance
+        report = self.figures.report(self.trial, self._active, self._since)
+        return replace(report, step_compared=advance.good, rolled_back=advance.rolled_back)
 
     def stop(self) -> None:
         self.cancel.cancel()
@@ -225,7 +254,7 @@ class _Running:
                 self._compare(shadow)
             except Exception:  # a fault in the comparison must not end it unseen
                 log.exception("a shadowed request could not be compared")
-                self.figures.failed()
+                self.failed("a shadowed request could not be compared")
 
     def _compare(self, shadow: _Shadow) -> None:
         started = self._monotonic()
@@ -235,9 +264,24 @@ class _Running:
             return
         except BackendError as error:
             log.info("the candidate failed on a shadowed request: %s", type(error).__name__)
-            self.figures.failed()
+            self.failed(error.what)
             return
-        self.figures.compared(shadow.answer, found, (self._monotonic() - started) * 1e3)
+        least = self.figures.compared(shadow.answer, found, (self._monotonic() - started) * 1e3)
+        if more_failed(found, shadow.answer):
+            self.failed("it could not embed a text that the active backend did")
+        elif least is not None and least < WARN_BELOW:
+            self._note(self.advance.failed(f"a text's cosine is {least:.4f}, under {WARN_BELOW}"))
+        elif least is not None:
+            self._note(self.advance.compared())
+
+    def _note(self, move: Move | None) -> None:
+        if move is not None:
+            self._moved(move)
+
+
+def more_failed(candidate: EmbedResult, active: EmbedResult) -> bool:
+    """Whether the candidate failed on a text that the active backend could embed."""
+    return not {each.index for each in candidate.failures} <= {each.index for each in active.failures}
 
 
 def _is_due(number: int, share: float) -> bool:

@@ -44,18 +44,22 @@ class Figures:
         with self._lock:
             self._failed += 1
 
-    def compared(self, active: EmbedResult, candidate: EmbedResult, milliseconds: float) -> None:
-        """The candidate has embedded the texts of a request that the active backend answered."""
+    def compared(self, active: EmbedResult, candidate: EmbedResult, milliseconds: float) -> float | None:
+        """The candidate has embedded the texts of a request that the active backend answered.
+
+        Returns:
+            The least cosine of its texts; None if none of them could be compared.
+        """
         found = cosines(active, candidate)
         with self._lock:
             self._shadowed += 1
             self._compared += len(found)
-            self._failed += bool(candidate.failures)
             self._candidate_ms.append(milliseconds)
             self._cosines.extend(found)
-            if found:
-                least = min(found)
+            least = min(found, default=None)
+            if least is not None:
                 self._least = least if self._least is None else min(self._least, least)
+        return least
 
     def report(self, trial: Trial, active: BackendName, since: float) -> TrialReport:
         with self._lock:

@@ -78,6 +78,20 @@ class Vitals:
             )
             self._delivery.send(alert.as_json(self._machine.hostname))
 
+    def tell_rolled_back(self, candidate: BackendName, why: str) -> None:
+        """Tell who is to be told that a trial gives its candidate no more requests."""
+        self._delivery.send(
+            {
+                "schema_version": 1,
+                "kind": "trial",
+                "at": self._clock(),
+                "machine": self._machine.hostname,
+                "backend": candidate,
+                "condition": "rolled back",
+                "why": why,
+            }
+        )
+
     def _health(self, name: BackendName, at: float) -> BackendHealth:
         seen = self._evidence(name)
         judgement = judge(seen)

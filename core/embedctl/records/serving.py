@@ -21,6 +21,10 @@ class Trial:
     """Share of the requests that the active backend answers which the candidate embeds too, 0 to 1."""
     share: float = 0.0
     """Share of all requests without a backend's name that the candidate answers, 0 to 1."""
+    advance_after: int | None = None
+    """After so many compared requests without a fault the share goes on, to 0.05, 0.5 and 1, and at a fault
+    back to 0: a text whose vectors do not agree, or a request that the candidate cannot answer. None: the
+    share stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,10 @@ class TrialReport:
     active_p95_ms: float | None
     candidate_p50_ms: float | None
     candidate_p95_ms: float | None
+    step_compared: int = 0
+    """Requests compared since an automatic trial went on to this share."""
+    rolled_back: str = ""
+    """Why an automatic trial's share went back to 0; empty when it did not."""
 
 
 class Condition(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,15 @@ import pytest
 from embedctl.backends.base import EmbedRequest
 from embedctl.engine.trial_figures import Figures, cosines
 from embedctl.errors import BackendError, InvalidTextError, UsageError
-from embedctl.records import BackendState, EmbedResult, JobState, TextFailure, Trial, TrialReport
+from embedctl.records import (
+    BackendState,
+    EmbedResult,
+    JobState,
+    Severity,
+    TextFailure,
+    Trial,
+    TrialReport,
+)
 from tests.support.engines import GIB, Rig, rig
 from tests.support.fake_backend import vector_of
 
@@ -153,6 +161,8 @@ def test_vectors_of_another_model_are_shadowed_and_never_shared(r: Rig) -> None:
     [
         (Trial("native", shadow=0.1), "active backend already"),
         (Trial("ollama"), "Nothing would be tried"),
+        (Trial("ollama", share=0.05, advance_after=10), "Nothing would be compared"),
+        (Trial("ollama", shadow=0.1, advance_after=0), "0 is no number of requests"),
         (Trial("ollama", shadow=1.5), r"shadow = 1\.5 is no share"),
         (Trial("ollama", share=float("nan")), "share = nan is no share"),
         (Trial("tei", shadow=0.1), "no backend 'tei'"),
@@ -208,6 +218,80 @@ def test_closing_ends_it_with_the_figures_kept(tmp_path: Path) -> None:
     with rig(tmp_path, sampling=False) as again:
         assert again.engine.trial() is None
         assert again.engine.events(kinds=["trial"])[0].detail["ended_by"] == "the end of embedctl"
+
+
+# By itself
+
+
+def begin_by_itself(r: Rig, after: int) -> None:
+    final = r.engine.start_trial(Trial("ollama", shadow=1.0, advance_after=after)).wait(30)
+    assert final.state is JobState.DONE, final.failure
+
+
+def compare(r: Rig, count: int, text: str = "text") -> None:
+    """Ask until so many more requests of the active backend were compared, each before the next."""
+    until = report(r).shadowed + count
+    while (before := report(r).shadowed) < until:
+        if r.engine.embed([text]).backend == "native":
+            wait_until(lambda: report(r).shadowed > before)
+
+
+def moves(r: Rig) -> list[str]:
+    return [event.title for event in reversed(r.engine.events(kinds=["trial"]))]
+
+
+def test_an_automatic_trial_goes_on_step_by_step_to_all_requests(r: Rig) -> None:
+    begin_by_itself(r, after=3)
+    for share in (0.05, 0.5, 1.0):
+        compare(r, 2)
+        assert report(r).step_compared == 2
+        compare(r, 1)
+        wait_until(lambda share=share: report(r).trial.share == share)
+    assert {r.engine.embed(["text"]).backend for _ in range(5)} == {"ollama"}
+    wait_until(lambda: len(moves(r)) == 4)
+    assert moves(r)[1:] == [f"trial of ollama: {step}" for step in ("0% → 5%", "5% → 50%", "50% → 100%")]
+    assert report(r).rolled_back == ""
+
+
+@pytest.mark.parametrize("fault", ["other vectors", "a failed text", "an error", "a shared request"])
+def test_a_fault_takes_an_automatic_trial_back_to_no_share_and_is_told(
+    r: Rig, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    told: list[Mapping[str, object]] = []
+    monkeypatch.setattr(r.engine._vitals._delivery, "send", told.append)
+    begin_by_itself(r, after=1)
+    compare(r, 1)
+    wait_until(lambda: report(r).trial.share == 0.05)
+    compare(r, 1)
+    wait_until(lambda: report(r).trial.share == 0.5)
+    r.ollama.twist = 1.0 if fault == "other vectors" else 0.0
+    r.ollama.failing = {"text": "NaN"} if fault == "a failed text" else {}
+    r.ollama.embed_error = (
+        BackendError("It broke") if "text" not in fault and "vectors" not in fault else None
+    )
+    if fault == "a shared request":
+        monkeypatch.setattr(r.engine._trials._running, "offer", lambda shadow: None)
+    wait_until(lambda: r.engine.embed(["text"]).backend and report(r).rolled_back != "")
+    found = report(r)
+    assert (found.trial.share, found.trial.shadow, found.trial.advance_after) == (0.0, 1.0, None)
+    said = {"other vectors": "cosine is", "a failed text": "could not embed a text"}.get(fault, "It broke")
+    assert said in found.rolled_back
+    wait_until(lambda: len(told) == 1)
+    assert (told[0]["kind"], told[0]["condition"]) == ("trial", "rolled back") and said in str(told[0]["why"])
+    event = r.engine.events(kinds=["trial"])[0]
+    assert (event.title, event.severity) == ("trial of ollama rolled back from 50%", Severity.WARNING)
+    assert {r.engine.embed(["text"]).backend for _ in range(5)} == {"native"}
+
+
+def test_a_text_that_neither_can_embed_takes_no_trial_back(r: Rig) -> None:
+    begin_by_itself(r, after=1)
+    compare(r, 1)
+    wait_until(lambda: report(r).trial.share == 0.05)
+    r.native.failing = r.ollama.failing = {"poison": "NaN"}
+    for _ in range(40):
+        assert r.engine.embed(["poison"]).backend == "native"
+    wait_until(lambda: report(r).shadowed + report(r).dropped >= 38)
+    assert (report(r).failed, report(r).rolled_back, report(r).trial.share) == (0, "", 0.05)
 
 
 # Figures
