@@ -195,8 +195,11 @@ class ConsoleApp(App[None]):
         self.news.publish(changed)
         if changed & (Topic.BACKENDS | Topic.JOBS):
             self.refresh_bindings()
-        dated = any(isinstance(m, EventRecorded) and m.event.kind in _HEALTH_EVENTS for m in messages)
-        if dated or (self.questions.health_due and Topic.SAMPLE in changed):
+        told = [m.event for m in messages if isinstance(m, EventRecorded) and m.event.kind in _HEALTH_EVENTS]
+        for event in told:
+            if event.kind == "trial" and event.detail.get("why"):
+                self.notify(str(event.detail["why"]), title=event.title, severity="warning", markup=False)
+        if told or (self.questions.health_due and Topic.SAMPLE in changed):
             self.questions.ask_health()
         if deciding(self.state) != decided_by:
             self.questions.ask_standing()

@@ -55,9 +55,8 @@ def test_an_automatic_trial_begins_with_a_shadow_and_shows_how_far_it_is(
     assert ("start_trial", Trial("ollama", 0.1, 0.05, 200)) in service.calls
     assert "  goes on         after 200 compared requests without a fault, 0 so far\n" in started.out
     assert service.running_trial is not None
-    service.running_trial = replace(
-        service.running_trial, rolled_back="a text's cosine is 0.9310, under 0.99"
-    )
+    why = "a text's cosine is 0.9310, under 0.99"
+    service.running_trial = replace(service.running_trial, rolled_back=why)
     shown = cli("trial", "status").out
     assert f"  rolled back     {why}\n" in shown and "goes on" not in shown
 

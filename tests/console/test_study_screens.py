@@ -214,6 +214,13 @@ class TestDashboard:
             engine.record(Event(engine.now, "trial", "trial of ollama began"))
             await settle(pilot)
             assert "trial ollama shadow 10%" in screen_text(pilot)
+            engine.running_trial = replace(engine.running_trial, rolled_back="cosine 0.9")
+            why = {"why": "a text's cosine is 0.9000, under 0.99"}
+            engine.record(Event(engine.now, "trial", "trial of ollama rolled back from 5%", detail=why))
+            await settle(pilot)
+            assert "trial ollama shadow 10% rolled back" in screen_text(pilot)
+            notice = list(pilot.app._notifications)[-1]
+            assert (notice.title, notice.message) == ("trial of ollama rolled back from 5%", why["why"])
 
     async def test_a_verdict_goes_stale_when_a_backend_changes(self) -> None:
         engine = FakeEngine()

@@ -96,6 +96,8 @@ def trial_words(report: TrialReport, width: int) -> Content:
         for what, share in (("shadow", trial.shadow), ("share", trial.share))
         if share
     ]
+    if report.rolled_back:
+        seen.append("rolled back")
     compared, dropped = format_count(report.compared), f"{format_count(report.dropped)} dropped"
     failed = f"{format_count(report.failed)} failed"
     some_failed = [failed] if report.failed else []
