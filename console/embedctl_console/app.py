@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -111,6 +113,8 @@ class ConsoleApp(App[None]):
         if not self.is_headless:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave_on_signal)
             signal.signal(signal.SIGHUP, self._terminal_gone)
+        if self.is_web:
+            threading.Thread(target=self._watch_page, name="console-page", daemon=True).start()
         # After the refresh: the first paint must not wait for the imports that opening the engine causes.
         self.call_after_refresh(self._start_opening)
 
@@ -312,6 +316,13 @@ class ConsoleApp(App[None]):
     def _leave_on_signal(self) -> None:
         if not self.leaving:
             self._leave()
+
+    def _watch_page(self) -> None:
+        """A page's keys come through a pipe, which hangs up when its server was killed; nobody else tells."""
+        page = select.poll()
+        page.register(sys.stdin.fileno(), 0)
+        page.poll()
+        self._terminal_gone()
 
     def _terminal_gone(self, *_: object) -> None:
         """Close the engine and end without a word.

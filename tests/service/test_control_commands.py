@@ -160,7 +160,7 @@ def test_a_console_with_an_engine_of_its_own_lets_others_attach(
             other.switch("ollama")
             seen.append(other.connection.where)
         assert engine.active == "ollama"
-        again = entry._engine(_Nothing(), demo=demo, attach=True)  # type: ignore[arg-type]
+        again = entry.open_or_attach(_Nothing(), demo=demo, attach=True)  # type: ignore[arg-type]
         seen.append(again.connection.where)
         again.close()
         engine.close()

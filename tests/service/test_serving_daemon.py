@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from embedctl.cli.service import _stop_on_signals
+from embedctl.cli.service import stop_on_signals
 from embedctl.control.attach import attach
 from embedctl.control.client import RemoteEngine
 from embedctl.errors import ServiceError, UsageError
@@ -186,7 +186,7 @@ def test_a_second_one_is_refused_before_it_opens_an_engine(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_asks_for_the_end_and_a_second_one_insists(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), _stop_on_signals() as stop:
+    with pytest.raises(KeyboardInterrupt), stop_on_signals() as stop:
         os.kill(os.getpid(), number)
         assert stop.wait(10.0)
         os.kill(os.getpid(), number)

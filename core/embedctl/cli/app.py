@@ -187,6 +187,7 @@ def _run(arguments: Sequence[str]) -> int:
         service,
         trial,
         tune,
+        web,
     )
 
     try:

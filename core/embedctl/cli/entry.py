@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -51,9 +52,8 @@ def open_console(
     Raises:
         ServiceError: That machine's service cannot be reached.
     """
-    if not (
-        sys.stdin.isatty() and sys.stderr.isatty()
-    ):  # keys come from the one, the screen goes to the other
+    # Keys come from the one, the screen goes to the other, unless Textual has been told another way.
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
         say_error(
             UsageError(
                 "The console was not opened",
@@ -68,7 +68,7 @@ def open_console(
     with ExitStack() as ends:
         if host is None:
             return embedctl_console.main(
-                lambda: _engine(ends, demo=demo, attach=attach), demo=demo, slow=slow
+                lambda: open_or_attach(ends, demo=demo, attach=attach), demo=demo, slow=slow
             )
         from embedctl.control.ssh import SshTunnel
 
@@ -78,8 +78,15 @@ def open_console(
         return embedctl_console.main(lambda: _engine_through(tunnel, demo=demo), demo=demo, slow=slow)
 
 
-def _engine(ends: ExitStack, *, demo: bool, attach: bool) -> EngineFacade:
-    """[slow] What runs already, else an engine of the console's own, to which others may attach."""
+def open_or_attach(
+    ends: ExitStack, *, demo: bool, attach: bool = True, role: str = "console"
+) -> EngineFacade:
+    """[slow] What runs already, else an engine of this process's own, to which others may attach.
+
+    Args:
+        ends: Is to close after the engine.
+        role: What this process is to those that attach.
+    """
     from embedctl.control import attach as attaching
     from embedctl.paths import Paths
 
@@ -93,11 +100,11 @@ def _engine(ends: ExitStack, *, demo: bool, attach: bool) -> EngineFacade:
 
     engine = open_engine(demo=demo)
     try:
-        server = ControlServer(engine, Endpoint.claim(paths.socket, "console"), role="console")
+        server = ControlServer(engine, Endpoint.claim(paths.socket, role), role=role)
         ends.callback(server.stop)
         server.start()
-    except ServiceError as error:  # the console does without
-        log.warning("other commands cannot attach to this console: %s", error)
+    except ServiceError as error:  # it does without
+        log.warning("other commands cannot attach to this %s: %s", role, error)
     return engine
 
 

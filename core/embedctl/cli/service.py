@@ -53,7 +53,7 @@ def serve(
 
     from embedctl.serving import daemon
 
-    with _stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         daemon.serve(
             open_engine, Paths.find(demo=is_demo()).socket, stop, say, host=host, port=port, load=load
         )
@@ -61,7 +61,7 @@ def serve(
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """An event that a first signal sets; a second one ends without grace, as Ctrl-C does elsewhere."""
     stop = threading.Event()
 

@@ -23,6 +23,7 @@ import embedctl
 from embedctl.control.endpoint import Endpoint
 from embedctl.control.mailbox import Mailbox
 from embedctl.control.protocol import (
+    ALIVE_EVERY_S,
     HANDSHAKE_S,
     Hello,
     calls,
@@ -34,6 +35,7 @@ from embedctl.engine.facade import EngineFacade
 from embedctl.errors import EmbedctlError, UsageError
 from embedctl.events import JobChanged, Message
 from embedctl.progress import CancelToken
+from embedctl.records import JobState
 from embedctl.worker.channel import Channel
 from embedctl.worker.frames import Frame, FrameError
 
@@ -54,7 +56,7 @@ class ControlServer:
     def __init__(self, engine: EngineFacade, endpoint: Endpoint, *, role: str) -> None:
         """
         Args:
-            role: What runs the engine, `service` or `console`.
+            role: What runs the engine, such as `service` or `console`.
         """
         self._engine = engine
         self._endpoint = endpoint
@@ -134,8 +136,13 @@ class ControlServer:
         with self._lock:
             if isinstance(message, JobChanged):
                 self._last_words[message.update.job_id] = message
-                if len(self._last_words) > _JOBS_KEPT:
-                    del self._last_words[next(iter(self._last_words))]
+                ended = (
+                    number
+                    for number, word in self._last_words.items()
+                    if word.update.state is not JobState.RUNNING
+                )
+                if len(self._last_words) > _JOBS_KEPT and (oldest := next(ended, None)) is not None:
+                    del self._last_words[oldest]
             sessions = tuple(self._sessions)
         for session in sessions:
             session.tell(message)
@@ -266,7 +273,14 @@ class _Session:
 
     def _tell(self) -> None:
         with suppress(OSError):
-            while (taken := self._mailbox.take()) is not None:
+            while True:
+                try:
+                    taken = self._mailbox.take(ALIVE_EVERY_S)
+                except TimeoutError:
+                    self._channel.send_if_free(Frame({"kind": "alive", "id": 0}))
+                    continue
+                if taken is None:
+                    return
                 message, skipped = taken
                 try:
                     self._channel.send(with_value("message", 0, message, skipped=skipped))
