@@ -33,8 +33,14 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("pictures", type=Path)
     arguments = parser.parse_args()
-    os.environ["EMBEDCTL_MODEL__REPO"] = str(Path(arguments.model).resolve())
+    os.environ["EMBEDCTL_MODEL__REPO"] = from_home(Path(arguments.model).resolve())
     asyncio.run(journey(arguments.pictures))
+
+
+def from_home(folder: Path) -> str:
+    """The folder as a user would write it: the pictures show it, and no machine's own paths."""
+    home = Path.home()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 async def journey(pictures: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -135,7 +136,9 @@ class _Measuring:
             )
             self.bench.report(0.0)
             self.bench.order = random.Random(f"{self.run.seed}:{stage.name}")  # an order, no secret
-            self._take(stage.measure(self.bench), before + self.bench.pace.now() - self.begun)
+            with old_objects_left_alone():
+                rows = stage.measure(self.bench)
+            self._take(rows, before + self.bench.pace.now() - self.begun)
         notes = [note for target in self.bench.targets if (note := best_batch_note(self.bench, target))]
         return self.keep(replace(_noted(self.run, *notes), state="done"))
 
@@ -180,6 +183,20 @@ class _Measuring:
             self.progress(step, done=now - self.begun, total=now - self.begun + still, unit="seconds")
 
         return report
+
+
+@contextmanager
+def old_objects_left_alone() -> Iterator[None]:
+    """Have the garbage collector look at new objects only.
+
+    A look at all of a console's objects stops every thread for 50 to 100 ms, now and then: as long as a
+    batch takes, and no doing of the backend's.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _noted(run: Run, *notes: str) -> Run:
