@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ import embedctl
 from embedctl.control.attach import attach
 from embedctl.control.client import RemoteEngine
 from embedctl.control.endpoint import Endpoint
+from embedctl.control.jobs import RemoteJobs
+from embedctl.control.link import Link
 from embedctl.control.mailbox import Mailbox
+from embedctl.control.protocol import Hello
 from embedctl.control.server import _Session
 from embedctl.errors import ConnectionLostError, ServiceError
 from embedctl.events import (
@@ -32,7 +36,7 @@ from embedctl.events import (
     SampleTaken,
 )
 from embedctl.paths import Paths
-from embedctl.records import BackendState, Event, JobState
+from embedctl.records import BackendState, Event, JobState, JobUpdate
 from embedctl.worker.channel import Channel
 from embedctl.worker.frames import Frame
 from tests.support import canned
@@ -317,6 +321,93 @@ def test_a_mailbox_that_nobody_empties_drops_the_oldest() -> None:
     for fact in facts:
         box.put(fact)
     assert box.take() == (facts[200], 200)
+
+
+def test_a_mailbox_that_stays_empty_says_so() -> None:
+    with pytest.raises(TimeoutError):
+        Mailbox().take(0.0)
+
+
+# Silence
+
+
+def mute() -> tuple[socket.socket, Channel]:
+    """A connection to what greets like a service, then says and reads nothing, as one that was stopped."""
+    ours, theirs = socket.socketpair()
+    channel = Channel(theirs)
+    channel.send(Frame({"kind": "hello", **asdict(Hello(embedctl.__version__, 4711, "service", "i"))}))
+    return ours, channel
+
+
+@pytest.mark.parametrize("texts", [["a"], ["long" * 1_000_000]], ids=["waits", "cannot even send"])
+def test_a_call_without_a_deadline_ends_when_the_service_falls_silent(
+    monkeypatch: pytest.MonkeyPatch, texts: list[str]
+) -> None:
+    monkeypatch.setattr("embedctl.control.link.SILENCE_S", 0.05)
+    lost, gone = [], threading.Event()
+    ours, _theirs = mute()
+
+    def on_lost(link: Link) -> None:
+        lost.append(link)
+        gone.set()
+
+    link = Link(ours, on_message=lambda *_: None, on_lost=on_lost)
+    with pytest.raises(ConnectionLostError) as silent:
+        link.call("embed", (texts,), {})
+    assert "the service (PID 4711)" in silent.value.what
+    assert "nothing was heard of it for 0.05 s" in silent.value.why
+    assert gone.wait(10.0) and lost == [link] and link.ended
+    with pytest.raises(ConnectionLostError):
+        link.call("embed", (["a"],), {})
+
+
+def test_a_service_that_works_for_long_shows_that_it_lives(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedctl.control.link.SILENCE_S", 0.3)
+    monkeypatch.setattr("embedctl.control.server.ALIVE_EVERY_S", 0.01)
+    signs, take, long_enough = [], Link._take, threading.Event()
+
+    def noted(link: Link, frame: Frame) -> None:
+        signs.append(frame.kind)
+        if signs.count("alive") == 60:
+            long_enough.set()
+        take(link, frame)
+
+    monkeypatch.setattr(Link, "_take", noted)
+    fake = FakeEngine()
+    embed = fake.embed
+    monkeypatch.setattr(fake, "embed", lambda *a, **k: (long_enough.wait(20.0), embed(*a, **k))[1])
+    with served(fake, home), client(home) as remote:
+        assert len(remote.embed(["text"]).vectors) == 1
+        assert remote.connection.connected
+    assert long_enough.is_set()
+
+
+# Jobs that are remembered
+
+
+def test_a_job_that_runs_is_never_forgotten() -> None:
+    jobs = RemoteJobs()
+    long = JobUpdate(1, "benchmark", "Benchmark", JobState.RUNNING, "", 0.0)
+    jobs.note("i", long)
+    for number in range(2, 300):
+        jobs.note("i", replace(long, job_id=number, state=JobState.DONE))
+    assert len(jobs._last) == 100
+    assert jobs.last_word("i", replace(long, step="old")) is long
+    assert jobs.last_word("i", replace(long, job_id=299)).state is JobState.DONE
+    assert jobs.last_word("i", replace(long, job_id=2)).state is JobState.RUNNING  # what was known of it
+    assert [update.job_id for update in jobs.lose("gone")] == [1]
+
+
+def test_a_service_remembers_a_job_that_runs_whatever_ended_meanwhile(home: Path) -> None:
+    fake = FakeEngine()
+    with served(fake, home) as server:
+        long = JobUpdate(1000, "benchmark", "Benchmark", JobState.RUNNING, "", 0.0)
+        fake.publish(JobChanged(long))
+        for number in range(1001, 1200):
+            fake.publish(JobChanged(replace(long, job_id=number, state=JobState.DONE)))
+        assert server._last_words[1000].update is long and len(server._last_words) == 100
 
 
 # When it breaks

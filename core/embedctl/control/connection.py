@@ -162,7 +162,7 @@ class Connection:
             self.state = ConnectionChanged(
                 False,
                 self.state.where,
-                "it ended, or the way to it broke",
+                link.ended_by,
                 "it is connected anew by itself once it is back; `embedctl service status` tells more",
                 self._place,
             )

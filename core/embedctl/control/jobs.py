@@ -27,8 +27,15 @@ class RemoteJobs:
             if known is None or known.state is JobState.RUNNING:
                 self._last[key] = update
             if len(self._last) > _KEPT:
-                del self._last[next(iter(self._last))]
+                self._forget_one(but=key)
             self._changed.notify_all()
+
+    def _forget_one(self, *, but: tuple[str, int]) -> None:
+        """Of the jobs that have ended the oldest; what runs is waited for."""
+        for key, last in self._last.items():
+            if last.state is not JobState.RUNNING and key != but:
+                del self._last[key]
+                return
 
     def last_word(self, instance: str, known: JobUpdate) -> JobUpdate:
         """What was last heard of a job; `known` if that was forgotten."""

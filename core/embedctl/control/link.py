@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import embedctl
-from embedctl.control.protocol import HANDSHAKE_S, Hello, check_version, value_of, with_value
+from embedctl.control.protocol import HANDSHAKE_S, SILENCE_S, Hello, check_version, value_of, with_value
 from embedctl.errors import ConnectionLostError, ServiceError
 from embedctl.events import Message
 from embedctl.progress import CancelToken
@@ -43,7 +43,7 @@ class Link:
         on_lost: Callable[[Link], None],
         instance: str = "",
     ) -> None:
-        self._channel = Channel(connection)
+        self._channel = Channel(connection, send_timeout=SILENCE_S, receive_timeout=SILENCE_S)
         self._on_message = on_message
         self._on_lost = on_lost
         self._ids = itertools.count(1)
@@ -51,6 +51,8 @@ class Link:
         self._pending: dict[int, Future[Frame]] = {}
         self._ended = False
         self._closed = False
+        self.ended_by = "it ended, or the way to it broke"
+        """Why there will be no more answers, once that is so."""
         connection.settimeout(HANDSHAKE_S)
         try:
             self.hello = self._greet(instance)
@@ -105,11 +107,13 @@ class Link:
             self._pending[number] = future
         heed_no_more: Callable[[], None] | None = None
         try:
-            self._channel.send(with_value("call", number, (tuple(arguments), keywords), name=name))
+            self._send(with_value("call", number, (tuple(arguments), keywords), name=name))
             if cancel is not None:
                 heed_no_more = cancel.on_cancel(lambda: self.send("cancel", number))
             frame = future.result(timeout)
-        except OSError as error:  # TimeoutError is one of them
+        except TimeoutError as error:
+            raise self._lost(name, f"no answer came within {timeout:g} s") from error
+        except OSError as error:
             raise self._lost(name) from error
         finally:
             if heed_no_more is not None:
@@ -130,9 +134,20 @@ class Link:
     def send(self, kind: str, number: int = 0) -> None:
         """Send a frame without an answer; nothing happens when the connection is lost."""
         try:
-            self._channel.send(Frame({"kind": kind, "id": number}))
+            self._send(Frame({"kind": kind, "id": number}))
         except OSError as error:
             log.debug("%s was not sent: %s", kind, error)
+
+    def _send(self, frame: Frame) -> None:
+        try:
+            self._channel.send(frame)
+        except BlockingIOError:  # half of it may be out
+            self._fall_silent()
+            self._channel.close()
+            raise
+
+    def _fall_silent(self) -> None:
+        self.ended_by = f"nothing was heard of it for {SILENCE_S:g} s: it was stopped (SIGSTOP) or hangs"
 
     @property
     def ended(self) -> bool:
@@ -148,6 +163,8 @@ class Link:
         try:
             while (frame := self._channel.receive()) is not None:
                 self._take(frame)
+        except BlockingIOError:
+            self._fall_silent()
         except (OSError, FrameError) as error:
             log.debug("the connection broke: %s", error)
         self._end()
@@ -174,9 +191,9 @@ class Link:
             if not future.done():
                 future.set_exception(ConnectionResetError("the connection ended"))
 
-    def _lost(self, name: str) -> ConnectionLostError:
+    def _lost(self, name: str, why: str = "") -> ConnectionLostError:
         return ConnectionLostError(
             f"The connection to {self.hello.title} was lost",
-            why=f"it ended or does not answer any more; {name!r} may or may not have been carried out",
+            why=f"{why or self.ended_by}; {name!r} may or may not have been carried out",
             remedy="try again: the connection is made anew by itself once it is back",
         )

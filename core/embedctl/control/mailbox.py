@@ -35,10 +35,15 @@ class Mailbox:
             self._waiting[key] = message
             self._changed.notify()
 
-    def take(self) -> tuple[Message, int] | None:
-        """Wait for the oldest message; with it, how many were left out before it. None: no more comes."""
+    def take(self, timeout: float | None = None) -> tuple[Message, int] | None:
+        """Wait for the oldest message; with it, how many were left out before it. None: no more comes.
+
+        Raises:
+            TimeoutError: None came within `timeout` seconds.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ending)
+            if not self._changed.wait_for(lambda: self._waiting or self._ending, timeout):
+                raise TimeoutError("no message")
             if not self._waiting:
                 return None
             message = self._waiting.pop(next(iter(self._waiting)))

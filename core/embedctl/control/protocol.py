@@ -1,7 +1,8 @@
 """What the two ends say to each other, as frames.
 
 Client to server: `hello` (first), `call`, `cancel` (takes a call back), `subscribe`.
-Server to client: `hello`, then per call `result`, `job` or `error` with the call's id, and `message` unasked.
+Server to client: `hello`, then per call `result`, `job` or `error` with the call's id, and unasked `message`
+and, where there is none, `alive`.
 What jobs tell goes to every client, all else to those that subscribed. The end of the stream is a goodbye.
 """
 
@@ -22,6 +23,11 @@ from embedctl.worker.protocol import error_fields
 
 HANDSHAKE_S: Final = 5.0
 """How long one end waits for the other's first word."""
+
+ALIVE_EVERY_S: Final = 5.0
+"""The longest that a server is silent."""
+SILENCE_S: Final = 30.0
+"""A server that is silent for so long was stopped or hangs."""
 
 _AT_HOME: Final = frozenset({"subscribe", "paths", "close"})
 """What a client answers itself: it has subscribers, folders and an end of its own."""

@@ -136,16 +136,18 @@ class ControlServer:
         with self._lock:
             if isinstance(message, JobChanged):
                 self._last_words[message.update.job_id] = message
-                ended = (
-                    number
-                    for number, word in self._last_words.items()
-                    if word.update.state is not JobState.RUNNING
-                )
-                if len(self._last_words) > _JOBS_KEPT and (oldest := next(ended, None)) is not None:
-                    del self._last_words[oldest]
+                if len(self._last_words) > _JOBS_KEPT:
+                    self._forget_one()
             sessions = tuple(self._sessions)
         for session in sessions:
             session.tell(message)
+
+    def _forget_one(self) -> None:
+        """Of the jobs that have ended the oldest."""
+        for number, word in self._last_words.items():
+            if word.update.state is not JobState.RUNNING:
+                del self._last_words[number]
+                return
 
 
 class _Session:

@@ -23,14 +23,23 @@ class Channel:
     Args:
         connection: The socket.
         send_timeout: Seconds that the other side may leave a send unread; None: for ever.
+        receive_timeout: Seconds that the other side may say nothing; None: for ever.
     """
 
-    def __init__(self, connection: socket.socket, *, send_timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        send_timeout: float | None = None,
+        receive_timeout: float | None = None,
+    ) -> None:
         self._socket = connection
-        if send_timeout is not None:  # not settimeout, which would hold for receiving too
-            fraction, seconds = math.modf(send_timeout)
-            value = struct.pack("ll", int(seconds), int(fraction * 1_000_000))
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        # Not settimeout, which holds for both.
+        for option, timeout in ((socket.SO_SNDTIMEO, send_timeout), (socket.SO_RCVTIMEO, receive_timeout)):
+            if timeout is not None:
+                fraction, seconds = math.modf(timeout)
+                value = struct.pack("ll", int(seconds), int(fraction * 1_000_000))
+                connection.setsockopt(socket.SOL_SOCKET, option, value)
         self._arrived = select.poll()
         self._arrived.register(connection, select.POLLIN)
         self._sending = threading.Lock()
@@ -79,6 +88,7 @@ class Channel:
 
         Raises:
             FrameError: What came is no frame.
+            BlockingIOError: The other side said nothing in time; the stream is of no more use.
             OSError: The connection broke.
         """
         return self._reader.read()
