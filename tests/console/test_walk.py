@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import TextArea
 
 from embedctl.errors import EmbedctlError
 from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS
@@ -31,7 +32,7 @@ _CALLS = (
         "studies",
         "study",
     ),
-    *("quality", "history", "events", "recorded_span", "export_csv"),
+    *("quality", "history", "events", "recorded_span", "export_csv", "tokens", "embed", "nearest"),
 )
 _CHARTED = ("dashboard", "history")
 
@@ -87,7 +88,11 @@ async def test_every_key_on_every_screen(make: Callable[[Path], FakeEngine], tmp
             await _at(pilot, screen)
             await settle(pilot)
             for key in _keys(screen, all_of_them=make is _normal):
+                if isinstance(app.focused, TextArea):  # it would take the letters
+                    await pilot.press("escape")
                 await pilot.press(key)
+                if key == "ctrl+r":  # what follows is about what it brings
+                    await settle(pilot)
                 if app.current_mode != screen or len(app.screen_stack) > 1:
                     await _at(pilot, screen)
             await settle(pilot)

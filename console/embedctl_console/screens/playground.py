@@ -92,6 +92,7 @@ class PlaygroundScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         self._area.border_title = "Texts"
+        self._area.cursor_blink = False  # each blink is a write to the terminal
         for name, title in _VIEWS.items():
             self.query_one(f"#{name}").border_title = title
         self._ticking = self.set_interval(1.0, self._show_told, pause=True)

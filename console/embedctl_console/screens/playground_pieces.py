@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from embedctl_console.widgets.text import failure_text
@@ -48,7 +47,7 @@ def _head(number: int, text: str, one: Tokenised, width: int) -> Content:
     room = width - said.cell_length - 2
     if room < _FOR_TEXT:
         return said
-    return Content.assemble(said, "  ", (set_cell_size(text, min(room, cell_len(text))), "bold"))
+    return Content.assemble(said, "  ", Content.assemble((text, "bold")).truncate(room, ellipsis=True))
 
 
 def _piece_lines(one: Tokenised, width: int) -> Iterator[Content]:

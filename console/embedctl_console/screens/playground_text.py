@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from embedctl.errors import EmbedctlError
@@ -66,8 +65,9 @@ def about_text(found: Findings, *, stale: bool, stopped: bool, key: Key) -> Cont
 def vectors_text(found: Findings | None, backends: Sequence[BackendStatus], width: int, key: Key) -> Content:
     """The backends side by side: latency, tokens, each text's norm, and the cosine between the two."""
     rows: list[Content] = []
-    if found is not None and found.answers:
+    if found is not None and found.answered:
         rows += _table(found, [status.name for status in backends], width)
+    if found is not None:
         rows += _remarks(found, width)
     absent = [absence_text(status, found, key) for status in backends]
     return Content("\n").join([*rows, *(line for line in absent if line.plain)])
@@ -104,7 +104,9 @@ def _table(found: Findings, names: Sequence[str], width: int) -> Iterator[Conten
 def _row(number: str, text: str, room: int, cells: Iterable[tuple[str, str]], last: str = "") -> Content:
     return Content.assemble(
         (f"{number:>3} ", "bold"),
-        (set_cell_size(text.replace("\t", " "), room), "" if number else "$text-muted"),
+        Content(text.replace("\t", " "))
+        .truncate(room, ellipsis=True, pad=True)
+        .stylize("" if number else "$text-muted"),
         *((f"{words:>{_COLUMN}}", style) for words, style in cells),
         (f"{last:>{_COSINE}}" if last else "", "bold" if number else "$text-muted"),
     )
@@ -153,7 +155,7 @@ def absence_text(status: BackendStatus, found: Findings | None, key: Key) -> Con
         if found is None or not found.answers or status.name in found.answers:
             return Content("")
         return Content.assemble(name, " is loaded by now: ", (key("playground.run"), _KEY), " asks it too")
-    head = Content.assemble(("○ ", "$text-warning"), name, f" is {status.state}: ")
+    head = Content.assemble(("○ ", "$text-warning"), name, f": {status.state}; ")
     if status.state in _LOADABLE:
         return Content.assemble(head, (key("playground.load"), _KEY), " loads it")
     if status.state is BackendState.MODEL_MISSING:
@@ -181,8 +183,7 @@ def nearest_text(texts: Sequence[str], nearest: Nearest, width: int) -> Content:
         without = f"{nearest.without_vector} passages got no vector and are not found"
         rows.append(Content.assemble(("! ", "$text-warning"), without))
     for number, (text, passages) in enumerate(zip(texts, nearest.found, strict=True), 1):
-        title = set_cell_size(text, min(cell_len(text), width - 4))
-        rows.append(Content.assemble((f"{number:>3} {title}", "bold")))
+        rows.append(Content.assemble((f"{number:>3} {text}", "bold")).truncate(width, ellipsis=True))
         if not passages:
             rows.append(Content.assemble(("    this text got no vector", "$text-warning")))
         rows += [_clipped(f"    {one.cosine:6.3f} {one.group:<2} ", one.text, width) for one in passages]

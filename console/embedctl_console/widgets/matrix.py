@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
+from textual.content import Content
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -74,7 +74,8 @@ class CosineMatrix(ScrollView, can_focus=True):
         else:
             return Strip.blank(width, plain)
         numbers = Strip(cells).crop(x, x + max(0, width - labels))
-        line = Strip.join([Strip([Segment(set_cell_size(head, labels - 1) + " ", plain)]), numbers])
+        label = Content(head).truncate(labels - 1, ellipsis=True, pad=True).plain
+        line = Strip.join([Strip([Segment(f"{label} ", plain)]), numbers])
         return line.adjust_cell_length(width, plain)
 
     def _cells(self, row: int, plain: Style) -> list[Segment]:

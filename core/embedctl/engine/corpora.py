@@ -23,7 +23,7 @@ MOST_PASSAGES: Final = 2_000
 MOST_CHARACTERS: Final = 4_000_000
 _KEPT: Final = 4
 """Corpora whose vectors are kept, the latest used: at most 8 MiB each for 1,024 numbers a passage."""
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 8
 """Passages a request: between two the wish to stop is heard, and other requests get their turn."""
 
 
