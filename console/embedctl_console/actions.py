@@ -1,23 +1,37 @@
 """Every action of the console, once: its key, its words, where and when it can be used.
 
-Key bindings, the line of keys at the bottom, the command palette and the Help screen are made from this list.
-Screens that bring their own bindings (History, the charts) are added by `bindings_as_actions`.
+Key bindings, the line of keys at the bottom, the command palette, the Help screen and what the user's key map
+may change are made from this list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from textual.binding import Binding
 
 from embedctl.records import BackendState, FileState
+from embedctl_console.action import EVERYWHERE, Action, Keymap, key_name
+from embedctl_console.history_actions import CHART_ACTIONS, HISTORY_ACTIONS, REPLAY_ACTIONS
 
 if TYPE_CHECKING:
     from embedctl_console.state import ConsoleState
 
-EVERYWHERE: Final = "everywhere"
+__all__ = [
+    "ACTIONS",
+    "CHART",
+    "EVERYWHERE",
+    "NO_KEYMAP",
+    "OPENED",
+    "SCREENS",
+    "Action",
+    "Keymap",
+    "actions_of",
+    "bindings_of",
+    "is_available",
+    "key_name",
+    "key_of",
+]
 
 SCREENS: Final = (
     ("dashboard", "Dashboard"),
@@ -33,17 +47,15 @@ SCREENS: Final = (
 )
 """Names of the screens with their titles, in the order of the keys 1 to 9 and 0."""
 
-OPENED: Final = (("reading", "A text that was opened"), ("distribution", "Distribution of a run"))
+OPENED: Final = (
+    ("reading", "A text that was opened"),
+    ("distribution", "Distribution of a run"),
+    ("replay", "Replay of a last minute"),
+)
 """Screens that another one opens, with what Help calls them."""
 
-Keymap = Mapping[str, str]
-"""Keys that the user has chosen, by the ids of actions; several are separated by commas."""
-
-When = Callable[["ConsoleState"], bool]
-
-
-def _always(_: ConsoleState) -> bool:
-    return True
+CHART: Final = "chart"
+"""Where the actions of a chart with the focus are; the Dashboard and History have charts."""
 
 
 def _job_runs(state: ConsoleState) -> bool:
@@ -90,88 +102,6 @@ def _ollama_lacks_model(state: ConsoleState) -> bool:
     return missing and state.running("pull") is None
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Something the user can do."""
-
-    name: str
-    """Unique together with `where`; the binding's id is `where.name`."""
-    key: str
-    """Textual's key names, separated by commas."""
-    label: str
-    """One or two words for the line of keys."""
-    help: str
-    """A sentence for Help and the palette, without a full stop."""
-    where: str = EVERYWHERE
-    action: str = ""
-    """Textual's action; `name` unless said otherwise."""
-    when: When = _always
-    shown: bool = True
-    """Whether the line of keys has it (Help and the palette have all)."""
-    key_display: str = ""
-    priority: bool = False
-    """Works in dialogs too."""
-
-    @property
-    def id(self) -> str:
-        """The binding's id, by which the user's key map names it."""
-        return f"{self.where}.{self.name}"
-
-    def under(self, keymap: Keymap) -> Action:
-        """The same action with the keys that the user has chosen for it."""
-        keys = keymap.get(self.id)
-        return self if keys is None else replace(self, key=keys, key_display="")
-
-    @property
-    def textual_action(self) -> str:
-        """As `run_action` takes it; actions that work everywhere belong to the app."""
-        action = self.action or self.name
-        return f"app.{action}" if self.where == EVERYWHERE else f"screen.{action}"
-
-    @property
-    def keys_shown(self) -> str:
-        return self.key_display or ", ".join(key_name(key) for key in self.key.split(","))
-
-    def binding(self) -> Binding:
-        return Binding(
-            self.key,
-            self.action or self.name,
-            self.label,
-            show=self.shown,
-            key_display=self.key_display or None,
-            priority=self.priority,
-            tooltip=self.help,
-            id=self.id,
-        )
-
-
-_KEY_NAMES: Final = {
-    "question_mark": "?",
-    "escape": "esc",
-    "enter": "enter",
-    "space": "space",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "equals_sign": "=",
-    "plus": "+",
-    "minus": "-",
-    "comma": ",",
-    "full_stop": ".",
-    "less_than_sign": "<",
-    "greater_than_sign": ">",
-    "left": "←",
-    "right": "→",
-    "up": "↑",
-    "down": "↓",
-}
-
-
-def key_name(key: str) -> str:
-    """A key as it is printed: `question_mark` → `?`, `ctrl+c` → `ctrl+c`."""
-    *modifiers, last = key.split("+") if key != "+" else [key]
-    return "+".join([*modifiers, _KEY_NAMES.get(last, last)])
-
-
 NO_KEYMAP: Final[Keymap] = {}
 
 ACTIONS: Final = (
@@ -194,7 +124,13 @@ ACTIONS: Final = (
         )
         for number, (name, title) in enumerate(SCREENS, 1)
     ),
-    Action("theme", "t", "Theme", "change the colours: dark, light, high contrast", shown=False),
+    Action(
+        "theme",
+        "t",
+        "Theme",
+        "change the colours: dark, light, high contrast, Okabe–Ito, the terminal's",
+        shown=False,
+    ),
     Action(
         "palette", "ctrl+p", "Palette", "find any action by its name", action="command_palette", shown=False
     ),
@@ -205,7 +141,7 @@ ACTIONS: Final = (
     ),
     # Dashboard
     Action("models", "d", "Models", "open Models, to download", "dashboard", "app.show('models')"),
-    Action("chart", "m", "Chart", "choose the charts: memory, latency, both", "dashboard", "next_chart"),
+    Action("chart", "m", "Chart", "choose the charts: all that have room, or one", "dashboard", "next_chart"),
     Action(
         "refresh", "r", "Look", "look at every backend again", "dashboard", "refresh_backends", shown=False
     ),
@@ -288,6 +224,9 @@ ACTIONS: Final = (
         "distribution",
         "next_form",
     ),
+    *HISTORY_ACTIONS,
+    *REPLAY_ACTIONS,
+    *CHART_ACTIONS,
 )
 
 
@@ -312,28 +251,9 @@ def is_available(where: str, textual_action: str, state: ConsoleState | None) ->
 
     Without a state (the engine still opens) only those that need none can.
     """
-    found = [a for a in actions_of(where) if (a.action or a.name).split("(")[0] == textual_action]
+    found = [action for action in actions_of(where) if action.called == textual_action]
     if not found:
         return True
     if state is None:
         return textual_action in ("quit", "theme", "command_palette")
     return any(action.when(state) for action in found)
-
-
-def bindings_as_actions(
-    where: str, bindings: Iterable[object], keymap: Keymap = NO_KEYMAP
-) -> tuple[Action, ...]:
-    """Actions for the bindings with ids that a widget or a foreign screen declares."""
-    return tuple(
-        Action(
-            binding.id.removeprefix(f"{where}."),
-            binding.key,
-            binding.description,
-            binding.tooltip or binding.description,
-            where,
-            binding.action,
-            key_display=binding.key_display or "",
-        ).under(keymap)
-        for binding in bindings
-        if isinstance(binding, Binding) and binding.id
-    )

@@ -7,17 +7,16 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from textual.binding import Binding
-from textual.keys import Keys, key_to_character
+from textual.keys import KEY_NAME_REPLACEMENTS, Keys, key_to_character
 
-from embedctl_console.actions import EVERYWHERE, key_name
+from embedctl_console.actions import CHART, EVERYWHERE, key_name
 
 if TYPE_CHECKING:
     from embedctl_console.actions import Action, Keymap
 
-_NAMED: Final = frozenset(key.value for key in Keys)
+_NAMED: Final = frozenset({*(key.value for key in Keys), *KEY_NAME_REPLACEMENTS.values()})
 _MODIFIERS: Final = frozenset({"ctrl", "shift", "alt"})
 _WITH_CHARTS: Final = frozenset({"dashboard", "history"})
-_CHART: Final = "chart"
 
 
 def checked(wanted: Keymap, actions: Sequence[Action]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -76,4 +75,4 @@ def _meet(a: str, b: str) -> bool:
     """Whether actions of these two places can be used at the same time."""
     if a == b or EVERYWHERE in (a, b):
         return True
-    return (a == _CHART and b in _WITH_CHARTS) or (b == _CHART and a in _WITH_CHARTS)
+    return (a == CHART and b in _WITH_CHARTS) or (b == CHART and a in _WITH_CHARTS)

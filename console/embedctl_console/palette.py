@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from embedctl_console.actions import EVERYWHERE, NO_KEYMAP, Action, actions_of, is_available
+from embedctl_console.actions import CHART, EVERYWHERE, NO_KEYMAP, Action, actions_of, is_available
 
 if TYPE_CHECKING:
+    from textual.dom import DOMNode
+
     from embedctl_console.app import ConsoleApp
 
 
@@ -19,20 +21,30 @@ class ActionsProvider(Provider):
     def _usable(self) -> Iterator[Action]:
         app = cast("ConsoleApp", self.app)
         keymap = app.state.keymap if app.state is not None else NO_KEYMAP
-        for where in (getattr(self.screen, "WHERE", app.current_mode), EVERYWHERE):
+        for where in (getattr(self.screen, "WHERE", app.current_mode), CHART, EVERYWHERE):
             for action in actions_of(where, keymap):
-                name = (action.action or action.name).split("(")[0]
-                if name != "command_palette" and self._can(where, name):
+                if action.called != "command_palette" and self._can(action):
                     yield action
 
-    def _can(self, where: str, name: str) -> bool:
-        """By the word of the screen, which knows more than the state."""
-        if where == EVERYWHERE:
-            return is_available(where, name, cast("ConsoleApp", self.app).state)
-        return bool(self.screen.check_action(name, ()))
+    def _can(self, action: Action) -> bool:
+        """By the word of the screen or the chart, which know more than the state."""
+        if action.where == EVERYWHERE:
+            return is_available(EVERYWHERE, action.called, cast("ConsoleApp", self.app).state)
+        target = self._target(action)
+        return target is not None and bool(target.check_action(action.called, ()))
+
+    def _target(self, action: Action) -> DOMNode | None:
+        """What does it: the screen; for a chart's actions that with the focus, else the first to be seen."""
+        if action.where != CHART:
+            return self.screen
+        from embedctl_console.widgets.chart import TimeSeriesChart
+
+        if isinstance(self.screen.focused, TimeSeriesChart):
+            return self.screen.focused
+        return next((chart for chart in self.screen.query(TimeSeriesChart) if chart.is_on_screen), None)
 
     async def _run(self, action: Action) -> None:
-        await self.app.run_action(action.textual_action, self.screen)
+        await self.app.run_action(action.textual_action, self._target(action))
 
     async def discover(self) -> Hits:
         """Everything, before something is typed."""

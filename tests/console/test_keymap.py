@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from embedctl.paths import Paths
 from embedctl.records import BackendState
 from embedctl.settings import ConsoleSettings, Settings
-from embedctl_console.actions import ACTIONS, key_of
+from embedctl_console.actions import ACTIONS, CHART, EVERYWHERE, bindings_of, key_of
+from embedctl_console.app import ConsoleApp
 from embedctl_console.keymap import checked, is_key
-from embedctl_console.mappable import mappable_actions
+from embedctl_console.modes import screen_maker
+from embedctl_console.palette import ActionsProvider
+from embedctl_console.screens.help import help_text
+from embedctl_console.screens.replay import ReplayScreen
+from embedctl_console.widgets.chart import TimeSeriesChart
 from embedctl_console.widgets.text import Text
 from tests.support import canned
-from tests.support.console import press, running, screen_text
+from tests.support.console import press, running, screen_text, settle
 from tests.support.fake_engine import FakeEngine
 
 
@@ -21,7 +29,7 @@ def with_keys(**sections: dict[str, str]) -> Settings:
     return Settings(console=ConsoleSettings.model_validate({"keys": sections}))
 
 
-@pytest.mark.parametrize("key", ["w", "W", "?", "f5", "ctrl+b", "question_mark", "shift+left", "+"])
+@pytest.mark.parametrize("key", ["w", "W", "?", "f5", "ctrl+b", "question_mark", "shift+left", "+", "plus"])
 def test_what_is_a_key(key: str) -> None:
     assert is_key(key)
 
@@ -47,24 +55,58 @@ def test_toml_tables_and_dotted_names_are_the_same() -> None:
     ],
 )
 def test_what_cannot_be_used_is_named_and_left_out(name: str, key: str, said: str) -> None:
-    used, problems = checked({name: key, "doctor.again": "w"}, mappable_actions())
+    used, problems = checked({name: key, "doctor.again": "w"}, ACTIONS)
     assert used == {"doctor.again": "w"}
     assert problems[0].startswith(said)
 
 
 def test_two_actions_may_change_places() -> None:
-    swap = {"everywhere.load": "u", "everywhere.unload": "l"}
-    assert checked(swap, mappable_actions()) == (swap, ())
+    swap = {"everywhere.switch": "k", "everywhere.check": "s"}
+    assert checked(swap, ACTIONS) == (swap, ())
 
 
 def test_the_same_key_on_two_screens_is_no_conflict() -> None:
     wanted = {"models.verify": "w", "doctor.again": "w,f5"}
-    assert checked(wanted, mappable_actions()) == (wanted, ())
+    assert checked(wanted, ACTIONS) == (wanted, ())
 
 
 def test_every_action_has_a_key_that_is_one() -> None:
     assert all(is_key(key) for action in ACTIONS for key in action.key.split(","))
     assert key_of("everywhere.help") == "?"
+
+
+def test_bindings_and_help_come_from_the_one_list() -> None:
+    places = {action.where for action in ACTIONS}
+    for name in ("dashboard", "models", "benchmarks", "history", "check", "quality", "doctor", "settings"):
+        screen = screen_maker(name, time.time)()
+        assert bindings_of(name) == screen.BINDINGS
+        places.discard(name)
+    for holder, where in ((TimeSeriesChart, CHART), (ReplayScreen, "replay"), (ConsoleApp, EVERYWHERE)):
+        assert bindings_of(where) == holder.BINDINGS
+        places.discard(where)
+    assert places <= {"reading", "distribution", "playground", "help"}
+    page = help_text(Paths.in_folder(Path("home"))).plain
+    for action in ACTIONS:
+        assert f"{action.keys_shown:<12}{action.help}" in page, action.id
+    assert len({action.id for action in ACTIONS}) == len(ACTIONS)
+
+
+@pytest.mark.parametrize("screen", ["history", "dashboard"])
+async def test_the_palette_has_what_the_screen_and_its_charts_can_do(screen: str) -> None:
+    async with running(FakeEngine()) as pilot:
+        await pilot.app.run_action(f"show('{screen}')")
+        await settle(pilot)
+        below = pilot.app.screen
+        provider = ActionsProvider(below)
+        offered = [action.id for action in provider._usable()]
+        shown = {active.binding.id for active in below.active_bindings.values() if active.enabled}
+        assert shown <= {*offered, "everywhere.palette", None}
+        assert {action.id for action in ACTIONS if action.where == CHART} <= {*offered}
+        chart = below.query(TimeSeriesChart).first()
+        before = chart.window
+        await press(pilot, "ctrl+p", *"zoom in", "enter")
+        assert pilot.app.screen is below
+        assert chart.window[1] - chart.window[0] < before[1] - before[0]
 
 
 async def test_footer_help_palette_and_sentences_name_the_new_key() -> None:

@@ -10,13 +10,13 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 
 from embedctl_console.actions import (
+    CHART,
     EVERYWHERE,
     NO_KEYMAP,
     OPENED,
     SCREENS,
     Action,
     actions_of,
-    bindings_as_actions,
     bindings_of,
     key_of,
 )
@@ -56,33 +56,22 @@ class HelpScreen(ConsoleScreen):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("help")]
 
     def compose_body(self) -> ComposeResult:
-        from embedctl_console.screens.history import HistoryScreen
-        from embedctl_console.widgets.chart import TimeSeriesChart
-
         state = self.console.state
         keymap = state.keymap if state is not None else NO_KEYMAP
-        foreign = (
-            ("History", bindings_as_actions("history", HistoryScreen.BINDINGS, keymap)),
-            ("A chart with the focus", bindings_as_actions("chart", TimeSeriesChart.BINDINGS, keymap)),
-        )
         with VerticalScroll(id="help-scroll"):
             yield Text(id="help")
-        self._text = help_text(foreign, self.console.engine.paths, keymap)
+        self._text = help_text(self.console.engine.paths, keymap)
 
     def on_mount(self) -> None:
         self.query_one("#help", Text).show(self._text)
 
 
-def help_text(
-    foreign: Iterable[tuple[str, Iterable[Action]]], paths: Paths, keymap: Keymap = NO_KEYMAP
-) -> Content:
-    """The whole page; `foreign` names keys that do not come from the list of actions."""
+def help_text(paths: Paths, keymap: Keymap = NO_KEYMAP) -> Content:
+    """The whole page."""
     rows: list[Content] = [_heading("Keys everywhere"), *_keys(actions_of(EVERYWHERE, keymap))]
-    for name, title in (*SCREENS, *OPENED):
+    for name, title in (*SCREENS, *OPENED, (CHART, "A chart with the focus")):
         if own := actions_of(name, keymap):
             rows += [Content(""), _heading(title), *_keys(own)]
-    for title, actions in foreign:
-        rows += [Content(""), _heading(title), *_keys(actions)]
     rows += [Content(""), _heading("Words"), *(_line(word, meaning) for word, meaning in _WORDS)]
     rows += [Content(""), _heading("Where things lie")]
     rows += [

@@ -17,25 +17,23 @@ from embedctl.errors import EmbedctlError
 from embedctl.format import format_count, format_moment
 from embedctl.records import Event
 from embedctl.series import History
+from embedctl_console.actions import NO_KEYMAP, bindings_of, key_of
 from embedctl_console.screens.history_about import about_event
 from embedctl_console.screens.history_charts import HistoryCharts
 from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
-from embedctl_console.screens.history_ends import LostEnd, lost_end, lost_mark, lost_text, suspects
+from embedctl_console.screens.history_ends import LostEnd, find_ends, lost_mark, lost_text
 from embedctl_console.screens.history_export import export_path, write_json, write_text
-from embedctl_console.screens.history_keys import HISTORY_BINDINGS
-from embedctl_console.screens.history_series import OVERVIEW, STATISTICS
+from embedctl_console.screens.history_replay import AFTER_S, REPLAYED_S, Footage
+from embedctl_console.screens.history_series import STATISTICS
 from embedctl_console.screens.history_spans import ASKED, MarkedSpans, figures_text, read_figures
-from embedctl_console.screens.history_text import event_line, event_text, statistics_text
+from embedctl_console.screens.history_text import event_line, event_text, resolution_text, statistics_text
 from embedctl_console.screens.reading import ReadingScreen
+from embedctl_console.screens.replay import ReplayScreen
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.chart import Mark, Span, TimeSeriesChart
 
 _EVENT_REACH: Final = 0.012
 """Share of the window within which an event counts as being under the cursor."""
-_SUSPECTS: Final = 5
-"""Starts without a stop that are looked into, the newest first."""
-_BEFORE_END_S: Final = 60.0
-_AFTER_END_S: Final = 6.0
 _LISTED: Final = 200
 """Events in the list, the newest; nobody reads more of them than that, and each zoom step makes them anew."""
 _FINE: Final = 3_600
@@ -50,7 +48,7 @@ class HistoryScreen(HistoryCharts):
     AUTO_FOCUS = "#memory"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (116, "-wide")]  # noqa: RUF012 - no ClassVar in Textual either
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
-    BINDINGS: ClassVar[list[BindingType]] = [*HISTORY_BINDINGS]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("history")]
 
     def __init__(self, *, clock: Callable[[], float] = time.time, tz: tzinfo | None = None) -> None:
         super().__init__(clock=clock, tz=tz)
@@ -142,23 +140,36 @@ class HistoryScreen(HistoryCharts):
         lost = self._near([end.at for end in self._ends])
         spans = self._spans.spans
         if spans and spans[-1].until is None:
-            return f"{spans[-1].name} begins at {self._moment(spans[-1].since)} · m marks its end"
+            begin, key = self._moment(spans[-1].since), self._key("mark")
+            return f"{spans[-1].name} begins at {begin} · {key} marks its end"
         if lost is not None:
-            return lost_text(self._ends[lost], self._tz, "z")
+            return self._lost_text(self._ends[lost])
         if event is not None:
             return event_text(event, self._tz)
         if self._main.cursor is not None:
-            return "no event here · n and p jump to events · escape takes the cursor away"
+            keys = " and ".join(self._key(f"{way}-event") for way in ("next", "previous"))
+            return f"no event here · {keys} jump to events · escape takes the cursor away"
         if spans:
             names = " and ".join(span.name for span in spans)
-            return f"{names} marked · i gives the statistics · escape takes the marks away"
+            inspect, unmark = self._key("inspect"), self._key("unmark")
+            return f"{names} marked · {inspect} gives the statistics · {unmark} takes the marks away"
         if self._ends and self._clock() - self._ends[0].resumed < 86_400:
-            return lost_text(self._ends[0], self._tz, "z")
+            return self._lost_text(self._ends[0])
         if self._history is None:
             return ""
         count = len(self._events())
         found = f"{count} events" if count != 1 else "1 event"
-        return f"{found} in this window · ← → read values · n and p jump to events"
+        keys = " and ".join(self._key(f"{way}-event") for way in ("next", "previous"))
+        return f"{found} in this window · ← → read values · {keys} jump to events"
+
+    def _lost_text(self, end: LostEnd) -> str:
+        show, play = self._key("lost-end"), self._key("replay")
+        return f"{lost_text(end, self._tz)}\n{show} shows the last minute before it · {play} plays it"
+
+    def _key(self, name: str) -> str:
+        """The key of an action of this screen, as the user has it."""
+        state = self.console.state
+        return key_of(f"history.{name}", state.keymap if state is not None else NO_KEYMAP)
 
     def _moment(self, at: float) -> str:
         return format_moment(at, self._tz)
@@ -267,15 +278,8 @@ class HistoryScreen(HistoryCharts):
     # Lost ends
 
     async def _find_ends(self) -> None:
-        engine = self.console.engine
-
-        def look() -> tuple[LostEnd, ...]:
-            found = suspects(engine.events(kinds=("start", "stop"), limit=200))[:_SUSPECTS]
-            ends = (lost_end(one, self._last_sample(one.started.at, one.resumed.at)) for one in found)
-            return tuple(end for end in ends if end is not None)
-
         try:
-            self._ends = await run_in_thread(look)
+            self._ends = await run_in_thread(find_ends, self.console.engine)
         except EmbedctlError as error:
             self.show_error(error)
             return
@@ -285,29 +289,34 @@ class HistoryScreen(HistoryCharts):
             self._show_ranges()
             self._show_detail()
 
-    def _last_sample(self, since: float, until: float) -> float | None:
-        """[slow] The newest sample in [since, until), at the finest resolution stored."""
-        last = None
-        reach = until - since
-        while True:
-            found = self.console.engine.history(since, until, metrics=OVERVIEW, points=600)
-            before = [one.at[one.at < until] for one in found.series.values()]
-            moments = [float(at[-1]) for at in before if len(at)]
-            if not moments:
-                return last
-            last = max(moments)
-            if reach <= 120.0:
-                return last
-            since, reach = max(since, last - 1.0), max(120.0, found.resolution * 2)
-            until = min(until, since + reach)
-
     def action_lost_end(self) -> None:
         """Go to the last minute before the recording broke off; again: to the one before that."""
         cursor = self._main.cursor
         earlier = [end for end in self._ends if cursor is None or end.at < cursor - 1e-6]
         end = (earlier or [*self._ends])[0]
         self.put_cursor(end.at)
-        self.move_window(end.at - _BEFORE_END_S, end.at + _AFTER_END_S, live=False)
+        self.move_window(end.at - REPLAYED_S, end.at + AFTER_S, live=False)
+
+    def action_replay(self) -> None:
+        """Play the last minute before the lost end at the cursor, else before the newest one."""
+        near = self._near([end.at for end in self._ends])
+        self.run_worker(self._replay(self._ends[near or 0]), group="history-replay", exclusive=True)
+
+    async def _replay(self, end: LostEnd) -> None:
+        since, until = end.at - 2 * REPLAYED_S - AFTER_S, end.at + AFTER_S
+        try:
+            found = await run_in_thread(self.console.engine.history, since, until, points=_FINE)
+        except EmbedctlError as error:
+            self.show_error(error)
+            return
+        footage = Footage.of(end, found)
+        if footage.plays:
+            self.app.push_screen(ReplayScreen(footage, clock=self._clock, tz=self._tz))
+        else:
+            kept = f"only entries of {resolution_text(found.resolution)} are left of that time"
+            self.app.notify(
+                f"{kept}; the settings [history] say how long finer ones are kept.", title="Nothing to play"
+            )
 
     # Notes
 
@@ -384,7 +393,7 @@ class HistoryScreen(HistoryCharts):
         """Hide what cannot be done now."""
         if action == "copy_path":
             return self._exported is not None
-        if action == "lost_end":
+        if action in ("lost_end", "replay"):
             return bool(self._ends)
         if action == "unmark":
             return bool(self._spans.spans)

@@ -15,15 +15,14 @@ from textual.timer import Timer
 from textual.widgets import Label, OptionList, Static
 
 from embedctl.errors import EmbedctlError
-from embedctl.metrics import Unit
 from embedctl.series import History
 from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.screens.history_panels import fill_charts, make_charts
 from embedctl_console.screens.history_series import (
     FIRST_RANGE,
     KEYS,
     OVERVIEW,
     RANGES,
-    chart_lines,
     used_memory,
 )
 from embedctl_console.screens.history_text import resolution_text, window_text
@@ -38,16 +37,6 @@ _POINTS: Final = 600
 _OVERVIEW_EVERY: Final = 60.0
 """Seconds between two readings of the whole range; a column of it is longer, but for the first hours."""
 
-_CHARTS: Final[tuple[tuple[str, str, Unit, str], ...]] = (
-    (
-        "memory",
-        "GPU memory",
-        "bytes",
-        "Nothing was recorded in this window. The console records while it is open.",
-    ),
-    ("pool", "Memory pool", "bytes", "Nothing recorded here."),
-    ("latency", "Latency", "ms", "No requests here. A loaded backend is probed every few seconds."),
-)
 _VIEWS: Final = ("all", "memory", "pool", "latency")
 """Which charts are shown: all that there is room for, or one alone."""
 
@@ -84,20 +73,8 @@ class HistoryCharts(ConsoleScreen):
         yield Overview(charset=charset, id="overview")
         with Horizontal(id="body"):
             with Vertical(id="charts"):
-                self._charts = tuple(
-                    TimeSeriesChart(
-                        unit=unit,
-                        title=title,
-                        charset=charset,
-                        span=RANGES[self._range][1],
-                        time_labels=chart_id == "latency",
-                        empty=empty,
-                        id=chart_id,
-                        clock=self._clock,
-                        tz=self._tz,
-                    )
-                    for chart_id, title, unit, empty in _CHARTS
-                )
+                span = RANGES[self._range][1]
+                self._charts = make_charts(TimeSeriesChart, charset, span, self._clock, self._tz)
                 yield from self._charts
             with Vertical(id="side"):
                 yield Label("Events in this window")
@@ -193,22 +170,8 @@ class HistoryCharts(ConsoleScreen):
         """Give the charts what was read."""
         if self._history is None:
             return
-        state, settings = self.console.state, self.console.engine.settings.engine
-        gpu = state.status.machine.gpu if state is not None and state.status.machine is not None else None
-        memory, pool, latency = self._charts
-        lines = chart_lines(
-            self._history,
-            pool_apart=pool.display,
-            unified=gpu is not None and gpu.unified is True,
-            floor_gib=settings.memory_floor_gib,
-        )
-        memory.title, pool.title = lines.memory_title, lines.pool.title
-        pool.ceiling, pool.thresholds = lines.pool.total, lines.pool.thresholds
         marks = (*marks_of(self._history.events), *self.more_marks())
-        for chart, shown in (
-            (memory, lines.memory), (pool, lines.pool.series), (latency, lines.latency)
-        ):  # fmt: skip
-            chart.show(shown, marks)
+        fill_charts(self._charts, self.console, self._history, marks)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_all)

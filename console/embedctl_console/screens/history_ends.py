@@ -1,4 +1,4 @@
-"""Where a recording broke off without a goodbye: the machine stopped, or the process was killed. Pure."""
+"""Where a recording broke off without a goodbye: the machine stopped, or the process was killed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,40 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
 
+from embedctl.engine import EngineFacade
 from embedctl.format import format_duration, format_moment
 from embedctl.records import Event
+from embedctl_console.screens.history_series import OVERVIEW
 from embedctl_console.widgets.chart import Mark
 
+_SUSPECTS: Final = 5
+"""Starts without a stop that are looked into, the newest first."""
 _STILL_RECORDED_S: Final = 3.0
 """Samples that near to the next start mean that another process went on recording: nothing stopped."""
+
+
+def find_ends(engine: EngineFacade) -> tuple[LostEnd, ...]:
+    """[slow] Where the recording broke off, newest first."""
+    found = suspects(engine.events(kinds=("start", "stop"), limit=200))[:_SUSPECTS]
+    ends = (lost_end(one, _last_sample(engine, one.started.at, one.resumed.at)) for one in found)
+    return tuple(end for end in ends if end is not None)
+
+
+def _last_sample(engine: EngineFacade, since: float, until: float) -> float | None:
+    """[slow] The newest sample in [since, until), at the finest resolution stored."""
+    last = None
+    reach = until - since
+    while True:
+        found = engine.history(since, until, metrics=OVERVIEW, points=600)
+        before = [one.at[one.at < until] for one in found.series.values()]
+        moments = [float(at[-1]) for at in before if len(at)]
+        if not moments:
+            return last
+        last = max(moments)
+        if reach <= 120.0:
+            return last
+        since, reach = max(since, last - 1.0), max(120.0, found.resolution * 2)
+        until = min(until, since + reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +112,10 @@ def lost_mark(end: LostEnd) -> Mark:
     return Mark(end.at, "lost", end.what)
 
 
-def lost_text(end: LostEnd, tz: tzinfo | None, key: str) -> str:
-    """What is known of it, in two lines."""
-    gap = format_duration(end.resumed - end.at)
-    return (
-        f"X {format_moment(end.at, tz)}  {end.what}, without a goodbye; recorded again {gap} later\n"
-        f"{key} shows the last minute before it"
-    )
+def lost_text(end: LostEnd, tz: tzinfo | None) -> str:
+    """What is known of it."""
+    return f"X {format_moment(end.at, tz)}  {end.what}, without a goodbye; {resumed_text(end)}"
+
+
+def resumed_text(end: LostEnd) -> str:
+    return f"recorded again {format_duration(end.resumed - end.at)} later"

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input
 
 from embedctl.errors import EmbedctlError, SettingsError
-from embedctl_console.actions import bindings_of
+from embedctl_console.actions import ACTIONS, bindings_of
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.settings_text import (
     SettingRow,
@@ -202,10 +202,9 @@ def _check_keys(changed: str) -> None:
     """
     from embedctl.settings import ConsoleSettings
     from embedctl_console.keymap import checked
-    from embedctl_console.mappable import mappable_actions
 
     section = tomllib.loads(changed).get("console", {})
-    _, problems = checked(ConsoleSettings(**section).keys, mappable_actions())
+    _, problems = checked(ConsoleSettings(**section).keys, ACTIONS)
     if problems:
         raise SettingsError("console.keys cannot be used", why="\n".join(problems))
 

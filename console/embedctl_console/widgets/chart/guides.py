@@ -72,8 +72,8 @@ def draw_time_axis(canvas: Canvas, scene: Scene, area: PlotArea, marked: Mapping
 def draw_verticals(canvas: Canvas, scene: Scene, area: PlotArea, marked: Mapping[int, Mark]) -> None:
     """Stems of events (`marked`, by column), spans' ends and the cursor, to lie behind the lines."""
     side, *_, dashed, _, _ = _lines(scene)
-    for x, mark in marked.items():
-        canvas.fill(x, area.y, 1, area.height, dashed, _role(mark))
+    for column, mark in marked.items():
+        canvas.fill(column, area.y, 1, area.height, dashed, _role(mark))
     stems = []
     for span in scene.spans:
         ends = (span.since,) if span.until is None else (span.since, span.until)

@@ -31,7 +31,7 @@ def draw_header(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
     right = canvas.width
     if scene.state:
         sign = {"LIVE": "●", "PAUSED": "‖"}.get(scene.state, "")
-        badge = scene.state if scene.charset == "ascii" else f"{sign} {scene.state}"
+        badge = f"{sign} {scene.state}" if sign and scene.charset != "ascii" else scene.state
         right -= len(badge)
         canvas.put(right, 0, badge, Role.LIVE if scene.state == "LIVE" else Role.PAUSED)
         right -= 2

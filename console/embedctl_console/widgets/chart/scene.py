@@ -64,7 +64,7 @@ class Scene:
     viewport: Viewport
     title: str = ""
     state: str = ""
-    """`LIVE`, `PAUSED` or empty; shown at the upper right."""
+    """`LIVE`, `PAUSED`, what the chart's owner says, or empty; shown at the upper right."""
     cursor: float | None = None
     charset: str = "braille"
     tz: tzinfo | None = None

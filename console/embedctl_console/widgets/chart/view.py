@@ -93,6 +93,8 @@ class ChartView(Widget):
         self.empty = empty
         self.live = True
         """Whether the window follows the clock."""
+        self.badge = ""
+        """What stands at the upper right in place of LIVE and PAUSED."""
         self.thresholds: tuple[Threshold, ...] = ()
         self._clock = clock
         self._tz = tz
@@ -199,7 +201,7 @@ class ChartView(Widget):
             marks=self._marks,
             viewport=self._shown_viewport(),
             title=self.title,
-            state="LIVE" if self.live else "PAUSED",
+            state=self.badge or ("LIVE" if self.live else "PAUSED"),
             cursor=self.cursor,
             charset=self.charset,
             tz=self._tz,

@@ -11,7 +11,7 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from embedctl.series import reading_at
-from embedctl_console.widgets.chart.keys import CHART_BINDINGS
+from embedctl_console.actions import CHART, bindings_of
 from embedctl_console.widgets.chart.legend import legend_key_at
 from embedctl_console.widgets.chart.scene import PlotArea, Span
 from embedctl_console.widgets.chart.view import ChartView
@@ -34,7 +34,7 @@ class TimeSeriesChart(ChartView, can_focus=True):
         &:focus > .chart--title { color: $text-primary; text-style: bold; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [*CHART_BINDINGS]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of(CHART)]
 
     _grip: tuple[int, Viewport] | None = None
     """While the mouse button is down: where it was pressed, and the window at that moment."""
