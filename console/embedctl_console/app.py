@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from embedctl_console.state import ConsoleState, Topic
 
 _MODEL_JOBS = ("download", "verify", "remove")
+_NO_DELAY: Final = 0.001
+"""Seconds; a timer takes no 0."""
 _HEALTH_EVENTS: Final = frozenset({"health", "trial", "switch"})
 
 
@@ -89,6 +91,9 @@ class ConsoleApp(App[None]):
         self.leaving = False
         """The engine is being closed, or was."""
         self._exit_code = 0
+        self._shown: set[str] = set()
+        """Names of the screens that are mounted."""
+        self._mounting = True
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DEFAULT_THEME
@@ -137,7 +142,7 @@ class ConsoleApp(App[None]):
         self._take_settings()
         self.screen_change_signal.subscribe(self, self._screen_changed)
         self._bridge.open(self.engine.subscribe)
-        await self.switch_mode(SCREENS[0][0])
+        await self._show_mode(SCREENS[0][0])
         self._guard_size(self.size)
         self.questions.ask_past()
         self.questions.ask_model(online=False)
@@ -245,12 +250,22 @@ class ConsoleApp(App[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return is_available(EVERYWHERE, action, self.state)
 
+    def delay_update(self, delay: float = 0.05) -> None:
+        """As Textual's, which masks the mounting of a screen; one that was shown before is ready at once."""
+        super().delay_update(delay if self._mounting else _NO_DELAY)
+
+    async def _show_mode(self, name: str) -> None:
+        self._mounting = name not in self._shown
+        await self.switch_mode(name)
+        self._shown.add(name)
+        self._mounting = False
+
     async def action_show(self, name: str) -> None:
         if name == self.current_mode:
             while len(self.screen_stack) > 1:
                 await self.pop_screen()
         else:
-            await self.switch_mode(name)
+            await self._show_mode(name)
             self._guard_size(self.size)
 
     def _focused_backend(self) -> str | None:

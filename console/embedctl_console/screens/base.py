@@ -12,6 +12,7 @@ from embedctl_console.widgets.bottom import BottomBar
 from embedctl_console.widgets.top import TopBar
 
 if TYPE_CHECKING:
+    from textual import events
     from textual.app import ComposeResult
 
     from embedctl_console.app import ConsoleApp
@@ -43,6 +44,13 @@ class ConsoleScreen(Screen[None]):
 
     def on_mount(self) -> None:
         follow(self, self.show_state)
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        """Keep the styles: a new theme has been applied by now, and nothing else restyles what is hidden.
+
+        That is most of what it takes to show a screen again.
+        """
+        event.refresh_styles = False
 
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         """Redraw what depends on `changed`. Called only while the screen is to be seen."""

@@ -135,18 +135,22 @@ class DashboardScreen(ConsoleScreen):
             self._show_charts(state, self.console.clock())
 
     def _show_charts(self, state: ConsoleState, now: float) -> None:
-        """Draw the charts whose turn it is: one after the other, so that a key never waits for all."""
+        """Draw the chart whose turn it is; the others that are due follow one by one.
+
+        So a key that comes meanwhile waits for one chart, not for all of them.
+        """
         due = [
             chart
             for chart in self.query(TimeSeriesChart)
             if chart.display and now - self._drawn_at[chart.id or ""] >= _CHART_EVERY
         ]
-        marks = marks_of(state.events) if due else ()
-        for turn, chart in enumerate(due):
-            name = chart.id or ""
-            first = self._drawn_at[name] == float("-inf")
-            self._drawn_at[name] = now - (turn * _CHART_EVERY / len(due) if first else 0.0)
-            chart.show(self._lines(chart, state), marks)
+        if not due:
+            return
+        chart = min(due, key=lambda one: self._drawn_at[one.id or ""])
+        self._drawn_at[chart.id or ""] = now
+        chart.show(self._lines(chart, state), marks_of(state.events))
+        if len(due) > 1:
+            self.call_after_refresh(self._show_charts, state, now)
 
     def _lines(self, chart: TimeSeriesChart, state: ConsoleState) -> tuple[ChartSeries, ...]:
         if chart.id == "memory":
