@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,10 @@ Golden = Callable[[str, str], None]
         ("bench-compare", ("bench", "compare", "6", "7")),
         ("doctor", ("doctor",)),
         ("switch-dry-run", ("switch", "ollama", "--dry-run")),
+        (
+            "inspect",
+            ("inspect", "how long is the river", "wie lang ist der Fluss", "-b", "native", "-b", "ollama"),
+        ),
     ],
 )
 def test_what_people_read(cli: CommandLine, golden: Golden, name: str, words: tuple[str, ...]) -> None:
@@ -45,6 +50,7 @@ def test_what_people_read(cli: CommandLine, golden: Golden, name: str, words: tu
         ("history", ("history", "--since", "2026-03-04T11:45", "--until", "2026-03-04T12:00")),
         ("switch-plan", ("switch", "ollama", "--dry-run")),
         ("embed", ("embed", "one text")),
+        ("inspection", ("inspect", "one text")),
     ],
 )
 def test_every_read_command_gives_one_json_document(
@@ -130,6 +136,34 @@ def test_it_is_told_that_another_process_records(
 def test_a_state_is_a_word(cli: CommandLine, fake: FakeEngine) -> None:
     states = {b["state"] for b in json.loads(cli("status", "--json").out)["data"]["backends"]}
     assert states <= {state.value for state in BackendState}
+
+
+def test_inspect_tells_what_is_cut_and_needs_no_backend_for_it(cli: CommandLine, fake: FakeEngine) -> None:
+    fake.token_limit = 4
+    for backend in ("native", "ollama"):
+        fake.set_backend(getattr(canned, backend)(BackendState.UNLOADED))
+    outcome = cli("inspect", "a b c d")
+    assert outcome.code == 0
+    assert "4 of 6 tokens are read, characters 4 to 7 are lost" in outcome.out
+    assert "▁b│[cut: 2 not read]│▁c│▁d│</s>" in outcome.out
+    assert "no backend is loaded" in outcome.err
+    data = json.loads(cli("inspect", "a b c d", "--json").out)["data"]
+    assert (data["tokens"]["texts"][0]["lost"], data["backends"], data["nearest"]) == ([3, 5], [], None)
+
+
+def test_inspect_compares_the_backends_and_searches_own_passages(
+    cli: CommandLine, fake: FakeEngine, tmp_path: Path
+) -> None:
+    file = tmp_path / "passages.txt"
+    file.write_text("a river\na bridge\n", encoding="utf-8")
+    words = ("inspect", "the bridge", "a river", "--passages", str(file), "--nearest", "1", "--json")
+    data = json.loads(cli(*words).out)["data"]
+    assert [found[0]["text"] for found in data["nearest"]["found"]] == ["a bridge", "a river"]
+    assert data["between"] == pytest.approx([1.0, 1.0])
+    assert data["backends"][0]["norms"] == pytest.approx([1.0, 1.0])
+    assert data["backends"][1]["cosines"][0][0] == pytest.approx(1.0)
+    assert cli("inspect").code == 2
+    assert cli("inspect", "a", "--file", str(file)).code == 2
 
 
 def test_the_console_says_that_it_needs_a_terminal(cli: CommandLine) -> None:

@@ -181,6 +181,7 @@ def _run(arguments: Sequence[str]) -> int:
         coexist,
         config,
         history,
+        inspection,
         machine,
         models,
         quality,
