@@ -52,8 +52,8 @@ def inspect(
     searched = texts_of(passages) if passages is not None else None
     with engine() as opened:
         opened.refresh()
-        tokens = opened.tokens(chosen)
         answers = [_ask(opened, name, chosen) for name in dict.fromkeys(backend or _loaded(opened))]
+        tokens = opened.tokens(chosen)  # by now a loaded backend says how much it reads
         search = bool(answers) and nearest > 0
         found = opened.nearest(answers[0], passages=searched, count=nearest) if search else None
     if as_json:
