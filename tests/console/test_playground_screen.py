@@ -236,7 +236,7 @@ class TestPieces:
 class TestMatrix:
     def test_numbers_have_four_characters(self) -> None:
         shown = [number_text(value) for value in (1.0, 0.834, 0.0, -0.001, -0.129, -0.999)]
-        assert shown == ["1.00", "0.83", "0.00", "-.00", "-.13", "-1.0"]
+        assert shown == ["1.00", "0.83", "0.00", "0.00", "-.13", "-1.0"]
 
     def test_shades_have_the_same_steps_everywhere(self) -> None:
         assert [level_of(value) for value in (-1.0, 0.0, 0.13, 0.5, 0.99, 1.0)] == [0, 0, 1, 4, 7, 7]

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from embedctl_console.state import ConsoleState
 
 _VIEWS: Final = {"pieces": "Pieces", "vectors": "Vectors", "cosines": "Cosines", "passages": "Passages"}
-_ALL_FROM: Final = (100, 32)
+_ALL_FROM: Final = (120, 32)
 """Columns and rows from which on all views have room beside each other."""
 _KEY: Final = "bold $footer-key-foreground"
 _LOADABLE: Final = (BackendState.UNLOADED, BackendState.FAILED, BackendState.UNKNOWN)

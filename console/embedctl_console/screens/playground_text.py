@@ -23,7 +23,7 @@ Key = Callable[[str], str]
 
 _KEY: Final = "bold $footer-key-foreground"
 _LOADABLE: Final = (BackendState.UNLOADED, BackendState.FAILED, BackendState.UNKNOWN)
-_COLUMN, _COSINE = 14, 12
+_COLUMN, _COSINE = 12, 10
 """Cells of the table's columns: one per backend, and the cosine of the two."""
 _PASSAGE_LINES: Final = 2
 
@@ -85,8 +85,8 @@ def _table(found: Findings, names: Sequence[str], width: int) -> Iterator[Conten
     yield _row("", "", room, [(name, f"bold $series-{name}") for name in names])
     asked = f"time for {_texts(len(found.texts))}"
     yield fact(asked, lambda answer: format_value(answer.seconds * 1e3, "ms"))
-    yield fact(f"tokens, {_counted(found)} by the pieces", lambda answer: format_count(answer.tokens))
-    yield fact("numbers per vector", lambda answer: format_count(answer.vectors.shape[1]))
+    yield fact(f"tokens; pieces {_counted(found)}", lambda answer: format_count(answer.tokens))
+    yield fact("dimension", lambda answer: format_count(answer.vectors.shape[1]))
     yield _row("", "", room, [("norm", "$text-muted")] * len(names), "cosine" if two else "")
     lengths = [norms(answer.vectors) if answer else None for answer in answers]
     between = _between(answers)

@@ -114,7 +114,7 @@ def level_of(value: float) -> int:
 
 def number_text(value: float) -> str:
     """A cosine in four characters: `0.83`, `-.12`, `1.00`."""
-    text = f"{value:.2f}"
+    text = f"{value:z.2f}"
     return text if len(text) <= 4 else text.replace("-0.", "-.").replace("-1.00", "-1.0")
 
 
