@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import select
 import signal
@@ -22,12 +23,14 @@ from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS, bindings_of, 
 from embedctl_console.bridge import FLUSH_EVERY, Bridge
 from embedctl_console.jobs import Jobs
 from embedctl_console.modes import screen_maker
+from embedctl_console.pace import Pace
 from embedctl_console.palette import ActionsProvider
 from embedctl_console.questions import OTHER_STUDIES, Questions, deciding
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.themes import DEFAULT_THEME, THEMES, next_theme
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from textual import events
     from textual.geometry import Size
     from textual.screen import Screen
@@ -41,7 +44,18 @@ if TYPE_CHECKING:
 _MODEL_JOBS = ("download", "verify", "remove")
 _NO_DELAY: Final = 0.001
 """Seconds; a timer takes no 0."""
+_SETTLED: Final = 2.0
+"""Seconds until all that a start brings into memory is there."""
 _HEALTH_EVENTS: Final = frozenset({"health", "trial", "switch"})
+
+
+def spare_collections() -> None:
+    """Take what lives as long as the program out of the garbage collector's rounds.
+
+    Each full one would otherwise hold up the keys for a tenth of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class ConsoleApp(App[None]):
@@ -66,6 +80,7 @@ class ConsoleApp(App[None]):
         demo: bool = False,
         clock: Callable[[], float] = time.time,
         flush_every: float = FLUSH_EVERY,
+        slow: bool = False,
     ) -> None:
         """An app that opens its engine once it is on the screen.
 
@@ -74,6 +89,7 @@ class ConsoleApp(App[None]):
             demo: Say from the first paint on that this is the demo.
             clock: The present, in Unix seconds.
             flush_every: Seconds between two deliveries of the engine's news.
+            slow: The line to the terminal is slow; else that is found out.
         """
         super().__init__()
         self.demo = demo
@@ -88,6 +104,7 @@ class ConsoleApp(App[None]):
         self._engine: EngineFacade | None = None
         self._opening_ended = asyncio.Event()
         self._bridge = Bridge(self._take_news, interval=flush_every)
+        self.pace = Pace(self, self._bridge, slow=slow)
         self.leaving = False
         """The engine is being closed, or was."""
         self._exit_code = 0
@@ -148,6 +165,8 @@ class ConsoleApp(App[None]):
         self.questions.ask_model(online=False)
         self.questions.ask_health()
         self.questions.ask_standing()
+        if not self.is_headless:  # where tests start many apps, what one leaves behind has to be collected
+            self.set_timer(_SETTLED, spare_collections)
 
     def _open_on_thread(self) -> ConsoleState:
         self._engine = self._open_engine()
@@ -160,6 +179,7 @@ class ConsoleApp(App[None]):
     def _take_settings(self) -> None:
         self.take_keys(self.engine.settings.console.keys)
         self.take_theme(self.engine.settings.console.theme)
+        self.pace.take_setting(self.engine.settings.console.slow_line)
 
     def take_theme(self, wanted: str) -> None:
         """Use a theme by its name; one that is not known is told and passed over."""
@@ -310,6 +330,22 @@ class ConsoleApp(App[None]):
         self.theme = next_theme(self.theme)
         self.notify(f"`embedctl config set console.theme {self.theme}` keeps it", title=self.theme)
 
+    def action_slow_line(self) -> None:
+        slow = self.pace.toggle()
+        said = "on: news every few seconds" if slow else "off: all is drawn at once"
+        self.notify(f"{said}; `embedctl config set console.slow_line` keeps it", title="Slow line")
+
+    # The terminal
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        if renderable is not None and self.pace.takes():
+            self.post_display_hook()
+        else:
+            super()._display(screen, renderable)
+
+    def on_cursor_position(self, event: events.CursorPosition) -> None:
+        self.pace.answered(event.time)
+
     # The end
 
     async def action_quit(self) -> None:
@@ -367,6 +403,7 @@ class ConsoleApp(App[None]):
         await self._opening_ended.wait()
         try:
             await run_in_thread(self.close_engine)
+            await self.pace.end()
         finally:
             self.exit(return_code=self._exit_code)
 
