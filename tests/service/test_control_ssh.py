@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from embedctl.cli.entry import main
+from embedctl.cli.entry import _engine_through, main
 from embedctl.control.client import RemoteEngine
 from embedctl.control.ssh import SshTunnel
 from embedctl.errors import ServiceError
@@ -183,8 +185,9 @@ def test_a_server_that_forbids_the_tunnel_is_told(ssh: FakeSsh, tunnel: SshTunne
 
 def test_a_service_that_ended_meanwhile_is_told(tunnel: SshTunnel, home: Path) -> None:
     tunnel.open()  # its path is known there, yet nobody listens any more
-    with pytest.raises(ServiceError, match="does not answer"):
+    with pytest.raises(ServiceError, match="hung up") as ended:
         RemoteEngine(tunnel.dial, Paths.in_folder(home))
+    assert tunnel.explain(ended.value) is ended.value
 
 
 def test_the_demo_and_another_command_are_asked_for(ssh: FakeSsh, spark: Path) -> None:
@@ -233,3 +236,87 @@ def test_the_console_command_tells_a_failure_on_stderr(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert main(["console", "--host", "spark"]) == 2
     assert "No embedctl service runs on spark" in capsys.readouterr().err
+
+
+# A real server, where one is installed
+
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+CONFIG = """Host spark forbidden
+  HostName 127.0.0.1
+  IdentityFile {folder}/user
+  IdentitiesOnly yes
+  UserKnownHostsFile {folder}/known
+  StrictHostKeyChecking accept-new
+  LogLevel ERROR
+"""
+
+
+def start_sshd(folder: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
+    """A server of one's own on a free port of loopback; the client's configuration learns the port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [f"Port={port}", "ListenAddress=127.0.0.1", f"HostKey={folder}/host", "UsePAM=no", "PidFile=none"]
+    words += [f"AuthorizedKeysFile={folder}/user.pub", "StrictModes=no", *options]
+    config = folder / "config"
+    config.write_text(f"Host {name}\n  Port {port}\n" + (config.read_text() if config.exists() else ""))
+    server = subprocess.Popen(
+        [str(SSHD), "-D", "-e", "-f", "/dev/null", *(part for word in words for part in ("-o", word))],
+        stderr=subprocess.PIPE,
+    )
+    assert server.stderr is not None
+    if b"listening" not in (said := server.stderr.readline()):
+        server.kill()
+        pytest.skip(f"sshd does not start here: {said.decode(errors='replace').strip()}")
+    return server
+
+
+@pytest.mark.skipif(SSHD is None or shutil.which("ssh-keygen") is None, reason="no sshd is installed")
+def test_through_a_real_server(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spark, client = tmp_path / "spark", shutil.which("ssh")
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    (tmp_path / "bin").mkdir()
+    for name, does in (
+        ("ssh", f'exec {client} -F {tmp_path}/config "$@"'),
+        ("there", f"echo {Paths.in_folder(spark).socket}"),
+    ):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    monkeypatch.setattr("embedctl.control.connection._PAUSES", (0.01,))
+    (tmp_path / "config").write_text(CONFIG.format(folder=tmp_path))
+    servers = [
+        start_sshd(tmp_path, "spark"),
+        start_sshd(tmp_path, "forbidden", "AllowStreamLocalForwarding=no"),
+    ]
+    fake, heard = FakeEngine(), Heard()
+    tunnel, refused = (
+        SshTunnel(host, command=str(tmp_path / "bin/there")) for host in ("spark", "forbidden")
+    )
+    try:
+        with served(fake, spark):
+            tunnel.open()
+            remote = RemoteEngine(tunnel.dial, Paths.in_folder(home), place="spark")
+            remote.subscribe(heard)
+            assert remote.embed(["a"] * 500).vectors.shape == fake.embed(["a"] * 500).vectors.shape
+            assert tunnel._process is not None
+            tunnel._process.kill()
+            heard.wait_for(
+                lambda found: (
+                    [m.connected for m in found if isinstance(m, ConnectionChanged)] == [True, False, True]
+                )
+            )
+            assert remote.runs()
+            remote.close()
+            refused.open()
+            with pytest.raises(ServiceError, match="could not be forwarded") as caught:
+                _engine_through(refused, demo=False)
+            assert "open failed" in caught.value.why
+            assert "AllowStreamLocalForwarding" in caught.value.remedy
+    finally:
+        tunnel.close()
+        refused.close()
+        for server in servers:
+            server.kill()
+            server.wait()

@@ -114,7 +114,11 @@ def _engine_through(tunnel: SshTunnel, *, demo: bool) -> EngineFacade:
     from embedctl.settings import load_settings
 
     paths = Paths.find(demo=demo)
-    return RemoteEngine(tunnel.dial, paths, place=tunnel.host, console=load_settings(paths).console)
+    console = load_settings(paths).console
+    try:
+        return RemoteEngine(tunnel.dial, paths, place=tunnel.host, console=console)
+    except ServiceError as error:
+        raise tunnel.explain(error) from error
 
 
 if __name__ == "__main__":

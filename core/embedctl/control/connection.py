@@ -75,7 +75,7 @@ class Connection:
         link = self._link
         if link is None:
             raise ConnectionLostError(
-                f"{self.state.where} cannot be reached".capitalize(),
+                f"{self.state.where[:1].upper()}{self.state.where[1:]} cannot be reached",
                 why=self.state.why or "this process has detached from it",
                 remedy=self.state.remedy,
             )

@@ -68,12 +68,18 @@ class Link:
         try:
             self._channel.send(Frame(hello))
             frame = self._channel.receive()
-            if frame is None or frame.kind != "hello":
-                raise FrameError(
-                    "it closed the connection" if frame is None else "it speaks another language"
-                )
+            if frame is None:
+                raise ConnectionResetError
+            if frame.kind != "hello":
+                raise FrameError("it speaks another language")
             fields = {key: value for key, value in frame.header.items() if key != "kind"}
             return Hello(**fields)
+        except ConnectionError as error:  # at the end of an ssh tunnel too, there is always somebody
+            raise ServiceError(
+                "The running embedctl hung up",
+                why="it closed the connection before it had said a word: it is ending or has ended",
+                remedy="start it with `embedctl service start`, over there where it is another machine's",
+            ) from error
         except (OSError, FrameError, TypeError) as error:
             raise ServiceError(
                 "The running embedctl does not answer",

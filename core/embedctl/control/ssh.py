@@ -25,6 +25,7 @@ _KEEP_UP: Final = (
     *("-o", "StreamLocalBindMask=0177"),
     *("-o", "ServerAliveInterval=5"),
     *("-o", "ServerAliveCountMax=3"),
+    *("-o", "LogLevel=INFO"),  # its log goes to a file, and tells why a connection was refused
 )
 _NOT_FOUND: Final = 127
 """What a shell ends with when it knows no such command."""
@@ -51,6 +52,7 @@ class SshTunnel:
         self._demo = demo
         self._folder = tempfile.TemporaryDirectory(prefix="embedctl-ssh-")
         self._local = Path(self._folder.name) / "control.sock"
+        self._log = Path(self._folder.name) / "ssh.log"
         self._remote = ""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,6 +88,15 @@ class SshTunnel:
                 return connection
         return self._forward(_NO_QUESTIONS)
 
+    def explain(self, error: ServiceError) -> ServiceError:
+        """Why nobody answers through the tunnel, where ssh knows better than `error`.
+
+        A server that forbids it lets the tunnel come up, and hangs up on each connection. It says no more
+        than "open failed", also where nobody listens; but `open` has just found somebody.
+        """
+        said = _last_line(self._log)
+        return self._not_forwarded(said) if "open failed" in said else error
+
     def close(self) -> None:
         """End the tunnel for good, also one that another thread is making. Safe to call twice."""
         with self._lock:
@@ -107,7 +118,7 @@ class SshTunnel:
             raise ServiceError(
                 f"No embedctl service runs on {self._host}",
                 why="nobody listens on its control socket",
-                remedy=f"start it there: ssh {self._host} {self._command} service start",
+                remedy=f"start it there: ssh {self._host} {' '.join([*words[:-1], 'start'])}",
             )
         if ended.returncode == _NOT_FOUND:
             raise ServiceError(
@@ -125,29 +136,31 @@ class SshTunnel:
 
     def _forward(self, options: tuple[str, ...]) -> socket.socket:
         self._end()
-        log_file = Path(self._folder.name) / "ssh.log"
         try:
-            process = self._start(options, log_file)
+            process = self._start(options)
         except OSError as error:
             raise ServiceError(f"ssh to {self._host} cannot be started", why=str(error)) from error
         deadline = time.monotonic() + _UP_S
         while (connection := connect(self._local, timeout=HANDSHAKE_S)) is None:
             if process.poll() is not None or time.monotonic() > deadline:
                 self._end()
-                raise ServiceError(
-                    f"The control socket of {self._host} could not be forwarded",
-                    why=_last_line(log_file) or f"ssh made no tunnel within {_UP_S:g} s",
-                    remedy="check with `ssh -v`; the server may forbid it (AllowStreamLocalForwarding)",
-                )
+                raise self._not_forwarded(_last_line(self._log) or f"ssh made no tunnel within {_UP_S:g} s")
             time.sleep(_LOOK_EVERY_S)
         return connection
 
-    def _start(self, options: tuple[str, ...], log_file: Path) -> subprocess.Popen[bytes]:
+    def _not_forwarded(self, why: str) -> ServiceError:
+        return ServiceError(
+            f"The control socket of {self._host} could not be forwarded",
+            why=why,
+            remedy="check with `ssh -v`; the server may forbid it (AllowStreamLocalForwarding)",
+        )
+
+    def _start(self, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
         with self._lock:  # what starts while the tunnel is closed would outlive this process
             if self._closed:
                 raise ServiceError(f"The tunnel to {self._host} was closed")
             self._local.unlink(missing_ok=True)
-            with log_file.open("wb") as log:
+            with self._log.open("wb") as log:
                 self._process = subprocess.Popen(
                     [_ssh(), "-N", *_KEEP_UP, *options, "-L", f"{self._local}:{self._remote}", self._host],
                     stdin=subprocess.DEVNULL,
