@@ -69,7 +69,7 @@ async def journey(pictures: Path) -> None:
             beyond = format_bytes(gpu - claimed)
             print(f"NVML {format_bytes(gpu)}, torch {format_bytes(claimed)}, beyond torch {beyond}")
         await bench(engine)
-        await pilot.press("4")
+        await pilot.press("4", "comma")  # the last minute: all of it lies there
         await asyncio.sleep(3)
         app.save_screenshot(str(pictures / "h200-history.svg"))
         for finding in await asyncio.to_thread(engine.doctor):

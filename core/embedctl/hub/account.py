@@ -49,13 +49,13 @@ def of_cache(
     )
 
 
-def of_folder(folder: Path, free: int | None, *, include_heads: bool) -> ModelStatus:
+def of_folder(repo: str, folder: Path, free: int | None, *, include_heads: bool) -> ModelStatus:
     """A folder of the user's, used as it is."""
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     chosen = selection.select_files(names, modules_in(folder), include_heads=include_heads)
     sizes = {path: (folder / path).stat().st_size for path in chosen}
     return ModelStatus(
-        repo=str(folder),
+        repo=repo,
         revision=None,
         files=tuple(ModelFile(path, size, None, size, FileState.PRESENT) for path, size in sizes.items()),
         folder=str(folder),

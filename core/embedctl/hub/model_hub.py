@@ -368,7 +368,9 @@ class ModelHub:
             raise
 
     def _local_status(self, folder: Path) -> ModelStatus:
-        return account.of_folder(folder, self._free_space(folder), include_heads=self._include_heads)
+        return account.of_folder(
+            self.repo, folder, self._free_space(folder), include_heads=self._include_heads
+        )
 
     def _status(self, listing: Listing | None, *, note: str = "") -> ModelStatus:
         free = self._free_space(self._cache.root)

@@ -15,10 +15,10 @@ import json
 import math
 import zlib
 from dataclasses import fields, is_dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import embedctl
 from embedctl.errors import UsageError
 from embedctl.records import Run
 
@@ -38,7 +38,7 @@ def export_run(run: Run, target: Path) -> None:
     document = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "embedctl": version("embedctl"),
+        "embedctl": embedctl.__version__,
         "sha256": _digest(plain),
         "run": plain,
     }

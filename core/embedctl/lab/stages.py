@@ -63,22 +63,27 @@ class Bench:
         return [(texts, tokens_of(texts, self.count_tokens)) for texts in made]
 
     def text_seconds(self, batch: int, tokens: int | None = None) -> float:
-        """How long a text takes all targets together, by the latest closed loop of each; 0 if there is none.
+        """About how long a text takes all targets together, by their closed loops; 0 if one has none.
 
         Args:
             batch: Of a request of so many texts.
             tokens: Of so many tokens, instead of what the texts of such a request have.
         """
         length = tokens or self._tokens_per_text(batch)
-        return sum(self._text_seconds(target, length) for target in self.targets)
+        each = [self._text_seconds(target, batch, length) for target in self.targets]
+        return sum(each) if all(each) else 0.0
 
-    def _text_seconds(self, target: Target, tokens: float | None) -> float:
+    def _text_seconds(self, target: Target, batch: int, tokens: float | None) -> float:
+        """Its tokens at the best rate so far; a text alone, no less than the fastest of those took."""
         rows = [row for row in self.done if row.backend == target.name and row.kind == "closed loop"]
-        if not rows or not rows[-1].texts_per_s:
+        rates = [(row.batch, row.texts_per_s, row.tokens_per_s) for row in rows if row.texts_per_s]
+        if not rates:
             return 0.0
-        if tokens is not None and rows[-1].tokens_per_s:
-            return tokens / rows[-1].tokens_per_s
-        return 1 / rows[-1].texts_per_s
+        best = max(per_token or 0.0 for _, _, per_token in rates)
+        if tokens is None or not best:
+            return 1 / rates[-1][1]
+        alone = min((1 / per_text for size, per_text, _ in rates if size == 1), default=0.0)
+        return max(tokens / best, alone if batch == 1 else 0.0)
 
     def _tokens_per_text(self, batch: int) -> float | None:
         if self.count_tokens is None:
