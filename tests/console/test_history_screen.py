@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import re
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -378,15 +380,21 @@ async def test_a_note_is_kept_at_the_cursor(opened: Opened) -> None:
         assert screen.is_current
 
 
-async def test_json_and_a_picture_are_exported(opened: Opened) -> None:
+async def test_json_and_pictures_are_exported(opened: Opened) -> None:
     async with opened() as (pilot, engine, _):
-        for key in ("j", "s"):
+        for key in ("j", "s", "p"):
             await pilot.press("e", key)
             await settle(pilot)
         names = sorted(path.suffix for path in engine.paths.exports_dir.iterdir())
-        assert names == [".json", ".svg"]
+        assert names == [".json", ".png", ".svg"]
         (picture,) = engine.paths.exports_dir.glob("*.svg")
         svg = picture.read_text(encoding="utf-8")
+        (drawn,) = engine.paths.exports_dir.glob("*.png")
+        size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+        assert size is not None
+        signature, width, height = struct.unpack(">8s8xII", drawn.read_bytes()[:24])
+        assert signature == b"\x89PNG\r\n\x1a\n"
+        assert (width, height) == pytest.approx([float(side) for side in size.groups()], abs=1)
         assert svg.startswith("<svg") and "GPU" in svg and "Export" not in svg.replace("Export</text>", "")
 
 

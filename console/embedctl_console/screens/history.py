@@ -22,7 +22,7 @@ from embedctl_console.screens.history_about import about_event
 from embedctl_console.screens.history_charts import HistoryCharts
 from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
 from embedctl_console.screens.history_ends import LostEnd, find_ends, lost_mark, lost_text
-from embedctl_console.screens.history_export import export_path, write_json, write_text
+from embedctl_console.screens.history_export import export_path, write_json, write_png, write_text
 from embedctl_console.screens.history_replay import AFTER_S, REPLAYED_S, Footage
 from embedctl_console.screens.history_series import STATISTICS
 from embedctl_console.screens.history_spans import ASKED, MarkedSpans, figures_text, read_figures
@@ -370,7 +370,7 @@ class HistoryScreen(HistoryCharts):
             picture = self.app.export_screenshot(title="embedctl history")
 
             def write() -> str:
-                write_text(path, picture)
+                (write_png if ending == "png" else write_text)(path, picture)
                 return "picture"
 
         self.run_worker(self._export(path, write), group="history-export", exclusive=True)

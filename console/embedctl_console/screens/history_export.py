@@ -12,11 +12,13 @@ import numpy as np
 from embedctl.files import whole_file
 from embedctl.format import local_time
 from embedctl.series import History, Series, history_document
+from embedctl_console.picture import png_of
 
 FORMATS: Final = {
     "csv": "every stored sample of the window, for a table",
     "json": "the points that the charts show, with the events",
-    "svg": "a picture of the screen, which a browser prints to PNG",
+    "png": "a picture of the screen, for a document or a message",
+    "svg": "the same picture as lines, which stay sharp at any size",
 }
 """By ending, what it holds."""
 
@@ -43,6 +45,18 @@ def write_json(target: Path, shown: History, since: float, until: float) -> int:
     document = {"schema_version": 1, "kind": "history", "data": history_document(inside)}
     write_text(target, json.dumps(document, ensure_ascii=False, default=str))
     return sum(len(series) for series in inside.series.values())
+
+
+def write_png(target: Path, svg: str) -> None:
+    """[slow] Write a screen's picture, whole or not at all.
+
+    Raises:
+        StoreError: The file cannot be written.
+        EmbedctlError: The picture could not be drawn.
+    """
+    content = png_of(svg)
+    with whole_file(target) as part:
+        part.write_bytes(content)
 
 
 def write_text(target: Path, text: str) -> None:
