@@ -10,7 +10,7 @@ from embedctl.lab.stages import Bench, Rows, error_notes, measurement, shortened
 from embedctl.lab.statistics import mean_interval, ratio_interval, verdict
 from embedctl.lab.targets import Tally, Target, send
 from embedctl.lab.window import SampleWindow
-from embedctl.records import Comparison, Figure, Measurement
+from embedctl.records import BackendName, Comparison, Figure, Measurement
 
 SWEEP: Final = (16, 32, 64, 128)
 _AS_GOOD: Final = 0.95
@@ -22,9 +22,17 @@ _FEWEST_BLOCKS: Final = 2
 
 def best_batch(bench: Bench, target: Target) -> int | None:
     """The smallest batch of the sweep that is as good as the best; None where none was measured."""
-    rates = _swept(bench, target)
-    best = max(rates.values(), default=0.0)
-    return min((size for size, rate in rates.items() if rate >= _AS_GOOD * best), default=None)
+    return min(_as_good(bench, target), default=None)
+
+
+def bulk_batches(bench: Bench) -> dict[BackendName, int]:
+    """The batch for each target's bulk work: the same for all where one is as good as the best for each.
+
+    Else what lies within the sweep's noise would decide on it, and two that are alike would get unlike work.
+    """
+    good = {target.name: _as_good(bench, target) for target in bench.targets}
+    shared = set.intersection(*good.values())
+    return {name: min(shared or sizes, default=SWEEP[0]) for name, sizes in good.items()}
 
 
 def best_batch_note(bench: Bench, target: Target) -> str:
@@ -36,6 +44,12 @@ def best_batch_note(bench: Bench, target: Target) -> str:
     good = row.requests - row.errors
     budget = f" (about {row.tokens / good:,.0f} tokens a request)" if row.tokens and good else ""
     return f"{target.name}: best batch {size}{budget}, {row.texts_per_s:,.0f} texts/s"
+
+
+def _as_good(bench: Bench, target: Target) -> set[int]:
+    rates = _swept(bench, target)
+    best = max(rates.values(), default=0.0)
+    return {size for size, rate in rates.items() if rate >= _AS_GOOD * best}
 
 
 def _swept(bench: Bench, target: Target) -> dict[int, float]:
@@ -109,10 +123,8 @@ class Bulk:
         return replace(rows, notes=(*rows.notes, shortened(self.name, what)))
 
     def _measured(self, bench: Bench) -> Rows:
-        of = {
-            target.name: _Blocks(target, best_batch(bench, target) or SWEEP[0], Tally(), [], [])
-            for target in bench.targets
-        }
+        sizes = bulk_batches(bench)
+        of = {target.name: _Blocks(target, sizes[target.name], Tally(), [], []) for target in bench.targets}
         batches = {one.batch: bench.batches(one.batch) for one in of.values()}
         with bench.sampling() as whole:
             with bench.sampling() as resting:

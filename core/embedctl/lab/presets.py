@@ -49,7 +49,7 @@ PRESETS: Final[dict[str, Preset]] = {
         (
             ColdStart(),
             ClosedLoop("one text", 1, per_block=10, blocks=12, budget=6.0),
-            *_sweep(blocks=8, budget=4.0),
+            *_sweep(blocks=24, budget=4.0),
         ),
         limit=50.0,
     ),
@@ -57,9 +57,9 @@ PRESETS: Final[dict[str, Preset]] = {
         (
             ColdStart(repeats=2),
             ClosedLoop("one text", 1, per_block=20, blocks=20, budget=30.0, rest=0.05),
-            *_sweep(blocks=20, budget=20.0, rest=0.05),
-            ClosedLoop(CAPACITY, 1, per_block=8, blocks=10, budget=15.0, clients=8),
-            Bulk(length=5.0, blocks=4, idle=5.0),
+            *_sweep(blocks=48, budget=20.0, rest=0.05),
+            ClosedLoop(CAPACITY, 1, per_block=8, blocks=20, budget=15.0, clients=8),
+            Bulk(length=2.5, blocks=8, idle=5.0),
             Soak(length=40.0),
             *(OpenLoop(share, length=9.0) for share in _SHARES),
             *_lengths(_STANDARD_LENGTHS, blocks=20, budget=10.0),

@@ -3,8 +3,10 @@
 What was chosen and why (`tests/unit/lab/test_lab_statistics.py` repeats the simulations):
 
 - Percentiles: order statistics, exact for any distribution. Requests are taken as independent.
-- Ratios of paired blocks: Student's t on logarithms. With 6 to 12 blocks it covers what it promises; the
-  percentile bootstrap of the same blocks covers 85 to 90 % instead of 95 %.
+- Ratios of paired blocks: on logarithms, by signed ranks from 12 blocks on, by Student's t from fewer. Both
+  cover what they promise; the percentile bootstrap of 6 to 12 blocks covers 85 to 90 % instead of 95 %. With
+  even noise the two are alike. Where one request in fifty comes late, t tells a difference of 12 % from none
+  in half of the runs with 40 blocks, signed ranks in all; of 6 blocks they give wider intervals than t.
 - Percentiles of two separate runs: their ratio by bootstrap. Combining the two intervals would cover 98 %.
 - Growth over time: least squares, with as many degrees of freedom as the readings are worth after their
   own correlation: neighbouring readings of memory depend on each other. Short and very sluggish series
@@ -28,6 +30,8 @@ THRESHOLD: Final = 1.05
 """A difference under 5 % matters to nobody."""
 _FEWEST_READINGS: Final = 20
 _RESAMPLES: Final = 4_000
+_RANKED_FROM: Final = 12
+"""Paired blocks from which on signed ranks decide more than Student's t."""
 
 Verdict = Literal["faster", "slower", "no difference that matters", "undecided"]
 
@@ -99,8 +103,10 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval |
 def ratio_interval(baseline: Sequence[float], candidate: Sequence[float], *, level: float = 0.95) -> Interval:
     """How many times as fast the candidate is, from times paired block by block.
 
-    The geometric mean of baseline over candidate, with Student's t interval on the logarithms of the
-    per-block ratios: what slowed a whole block down slowed both, and cancels out.
+    What slowed a whole block down slowed both, and cancels out. From a dozen blocks on it is the median of the
+    ratios' pairwise geometric means (Hodges and Lehmann), with the interval that Wilcoxon's signed-rank test
+    does not reject: a few late requests move neither. From fewer, the geometric mean with Student's t
+    interval on logarithms.
 
     Args:
         baseline: One positive time per block, shape (n,).
@@ -111,9 +117,34 @@ def ratio_interval(baseline: Sequence[float], candidate: Sequence[float], *, lev
     """
     if len(baseline) != len(candidate) or not baseline:
         raise ValueError("paired times are needed")
-    found = mean_interval([math.log(a / b) for a, b in zip(baseline, candidate, strict=True)], level=level)
+    logs = [math.log(a / b) for a, b in zip(baseline, candidate, strict=True)]
+    found = _ranked(logs, level) if len(logs) >= _RANKED_FROM else mean_interval(logs, level=level)
     assert found is not None
     return Interval(math.exp(found.estimate), _exp(found.low), _exp(found.high), level)
+
+
+def _ranked(values: Sequence[float], level: float) -> Interval:
+    """The middle of symmetric values by their pairwise means, with its distribution-free interval."""
+    import numpy as np
+
+    rows, columns = np.triu_indices(len(values))
+    found = np.asarray(values)
+    means = np.sort((found[rows] + found[columns]) / 2)
+    outside = _outside(len(values), level)
+    return Interval(float(np.median(means)), float(means[outside]), float(means[-1 - outside]), level)
+
+
+@lru_cache(maxsize=64)
+def _outside(count: int, level: float) -> int:
+    """How many of the sorted pairwise means of `count` values lie below the interval, and above it."""
+    import numpy as np
+
+    ways = np.zeros(count * (count + 1) // 2 + 1)  # of each sum of the ranks of the values above the middle
+    ways[0] = 1.0
+    for rank in range(1, count + 1):
+        ways[rank:] = (ways[rank:] + ways[:-rank]) / 2
+        ways[:rank] /= 2
+    return int(np.searchsorted(np.cumsum(ways), (1 - level) / 2, side="right")) - 1
 
 
 def percentile_ratio(

@@ -13,7 +13,7 @@ import pytest
 from embedctl.errors import Cancelled
 from embedctl.lab.closed_loop import ClosedLoop
 from embedctl.lab.cold_start import ColdStart
-from embedctl.lab.energy import Bulk, best_batch, best_batch_note
+from embedctl.lab.energy import Bulk, best_batch, best_batch_note, bulk_batches
 from embedctl.lab.load_verdict import LoadBlock, compare_loads
 from embedctl.lab.open_loop import CAPACITY, OpenLoop, Shot, poisson, stalls_of
 from embedctl.lab.soak import Soak
@@ -277,11 +277,11 @@ def test_a_backend_that_slows_down_shows_it(pace: VirtualPace) -> None:
 # Bulk and energy
 
 
-def sweep(bench: Bench, rates: dict[int, float]) -> None:
+def sweep(bench: Bench, rates: dict[int, float], backend: str = "native") -> None:
     for size, rate in rates.items():
         bench.done.append(
             Measurement(
-                "native",
+                backend,
                 f"batch of {size}",
                 size,
                 4,
@@ -306,6 +306,18 @@ def test_the_best_batch_is_the_smallest_of_those_that_are_as_good(pace: VirtualP
     assert best_batch_note(bench, bench.targets[0]) == (
         "native: best batch 32 (about 320 tokens a request), 970 texts/s"
     )
+
+
+def test_bulk_work_is_the_same_for_both_where_one_batch_is_as_good_as_the_best_for_each(
+    pace: VirtualPace,
+) -> None:
+    bench = bench_of(*(Scripted(name, pace, lambda n: 0.01) for name in ("native", "ollama")), pace=pace)
+    sweep(bench, {16: 700.0, 32: 960.0, 64: 1000.0})
+    sweep(bench, {16: 10.0, 32: 9.4, 64: 9.9}, "ollama")  # one text after the other, whatever the batch
+    assert [best_batch(bench, target) for target in bench.targets] == [32, 16]
+    assert bulk_batches(bench) == {"native": 64, "ollama": 64}
+    bench.done[-1] = replace(bench.done[-1], texts_per_s=9.0)
+    assert bulk_batches(bench) == {"native": 32, "ollama": 16}, "none is good for both"
 
 
 @pytest.mark.parametrize("counter", [True, False])
