@@ -103,9 +103,9 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval |
 def ratio_interval(baseline: Sequence[float], candidate: Sequence[float], *, level: float = 0.95) -> Interval:
     """How many times as fast the candidate is, from times paired block by block.
 
-    What slowed a whole block down slowed both, and cancels out. From a dozen blocks on it is the median of the
-    ratios' pairwise geometric means (Hodges and Lehmann), with the interval that Wilcoxon's signed-rank test
-    does not reject: a few late requests move neither. From fewer, the geometric mean with Student's t
+    What slowed a whole block down slowed both, and cancels out. From a dozen blocks on it is the median of
+    the ratios' pairwise geometric means (Hodges and Lehmann), with the interval that Wilcoxon's signed-rank
+    test does not reject: a few late requests move neither. From fewer, the geometric mean with Student's t
     interval on logarithms.
 
     Args:
