@@ -17,15 +17,11 @@ def main(open_engine: Callable[[], EngineFacade], *, demo: bool = False, slow: b
     An `EmbedctlError` that it raises is shown on the screen. The engine is closed in the end, also when the
     console itself failed.
 
-    `slow` is for a line of some 1,000 bytes a second: news are drawn every few seconds and nothing glides;
-    keys are answered at once all the same.
+    `slow` is for a line of some 1,000 bytes a second (see `pace`); without it, that is found out.
     """
     from embedctl_console.app import ConsoleApp
-    from embedctl_console.bridge import FLUSH_EVERY, FLUSH_SELDOM
 
-    app = ConsoleApp(open_engine, demo=demo, flush_every=FLUSH_SELDOM if slow else FLUSH_EVERY)
-    if slow:
-        app.animation_level = "none"
+    app = ConsoleApp(open_engine, demo=demo, slow=slow)
     try:
         app.run()
     finally:

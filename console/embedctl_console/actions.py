@@ -132,6 +132,14 @@ ACTIONS: Final = (
         shown=False,
     ),
     Action(
+        "slow-line",
+        "ctrl+l",
+        "Slow line",
+        "draw less for a slow line, or again all at once",
+        action="slow_line",
+        shown=False,
+    ),
+    Action(
         "palette", "ctrl+p", "Palette", "find any action by its name", action="command_palette", shown=False
     ),
     Action("help", "question_mark", "Help", "explain keys and words", action="show('help')"),
@@ -201,16 +209,29 @@ ACTIONS: Final = (
     Action("leave", "escape", "Leave", "stop what runs, or leave the texts to other keys", "playground"),
     Action("edit", "e,enter", "Type", "type on in the texts", "playground"),
     Action(
-        "view", "v,f2", "View", "go to the next view: pieces, vectors, cosines, passages", "playground",
+        "view",
+        "v,f2",
+        "View",
+        "go to the next view: pieces, vectors, cosines, passages",
+        "playground",
         "next_view",
     ),
     Action(
-        "other", "o,f3", "Other", "show cosines and passages by the other backend", "playground",
+        "other",
+        "o,f3",
+        "Other",
+        "show cosines and passages by the other backend",
+        "playground",
         "other_backend",
     ),
     Action("passages", "p,ctrl+o", "Passages", "search the passages of a file of yours", "playground"),
     Action(
-        "load", "l", "Load", "load the first backend that is not loaded", "playground", "load_missing",
+        "load",
+        "l",
+        "Load",
+        "load the first backend that is not loaded",
+        "playground",
+        "load_missing",
         when=_some_backend_unloaded,
     ),
     # Screens that another one opens

@@ -30,7 +30,8 @@ class Bridge:
 
     def __init__(self, deliver: Deliver, *, interval: float = FLUSH_EVERY) -> None:
         self._deliver = deliver
-        self._interval = interval
+        self.interval = interval
+        """Seconds between two deliveries at least."""
         self._lock = threading.Lock()
         self._waiting: dict[Hashable, Message] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,7 +70,7 @@ class Bridge:
     def _schedule(self) -> None:
         if self._loop is None:
             return
-        due = self._delivered_at + self._interval
+        due = self._delivered_at + self.interval
         if due <= self._loop.time():
             self._flush()
         else:

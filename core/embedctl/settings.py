@@ -97,6 +97,10 @@ class HistorySettings(_Section):
 class ConsoleSettings(_Section):
     theme: str = Field("embedctl-dark", description="name of a theme")
     charset: Literal["braille", "block", "ascii"] = Field("braille", description="how charts are drawn")
+    slow_line: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="draw less for a line of some 1,000 bytes a second; auto: when the terminal lags behind",
+    )
     keys: dict[str, str] = Field(
         {}, description='keys of your own by action, such as models.verify = "w" in [console.keys]'
     )

@@ -182,7 +182,7 @@ class TestQuitting:
         made: list[ConsoleApp] = []
         monkeypatch.setattr(ConsoleApp, "run", lambda app, **_: made.append(app))
         embedctl_console.main(FakeEngine, slow=slow)
-        assert made[0]._bridge._interval == every < RECENT_GAP, "a live line does not fall apart"
+        assert made[0]._bridge.interval == every < RECENT_GAP, "a live line does not fall apart"
         assert (made[0].animation_level != "none") is glides
 
 

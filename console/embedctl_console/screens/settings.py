@@ -193,6 +193,8 @@ class SettingsScreen(ConsoleScreen):
             self.console.take_theme(fresh.console.theme)
         elif key == "console.keys":
             self.console.take_keys(fresh.console.keys)
+        elif key == "console.slow_line":
+            self.console.pace.take_setting(fresh.console.slow_line)
         self._reread()
 
 
