@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
     from textual.worker import Worker
 
-    from embedctl.records import BackendName
+    from embedctl.records import BackendName, EmbedResult
     from embedctl_console.state import ConsoleState
 
 _VIEWS: Final = {"pieces": "Pieces", "vectors": "Vectors", "cosines": "Cosines", "passages": "Passages"}
@@ -75,6 +75,9 @@ class PlaygroundScreen(ConsoleScreen):
         """Whose cosines and passages are shown, if the user has said so."""
         self._passages: tuple[str, ...] | None = None
         """The user's own; None: the built-in ones."""
+        self._drawn: dict[str, tuple[object, int]] = {}
+        """By view, the record that was drawn last, and at which width: many texts take their time."""
+        self._in_matrix: EmbedResult | None = None
 
     def compose_body(self) -> ComposeResult:
         yield TextArea(id="texts", placeholder="one text a line", highlight_cursor_line=False)
@@ -141,23 +144,31 @@ class PlaygroundScreen(ConsoleScreen):
         if self._found is None:
             return
         self._show_tabs()
-        for name, say in self._views(self._found).items():
+        for name, (source, say) in self._views(self._found).items():
             text = self.query_one(f"#{name}-text", Text)
-            if text.size.width:  # else it is not to be seen
-                text.show(say(text.size.width))
+            width = text.size.width
+            drawn, at_width = self._drawn.get(name, (None, 0))
+            if width and (source is None or source is not drawn or width != at_width):  # 0: not to be seen
+                self._drawn[name] = source, width
+                text.show(say(width))
         self._show_matrix(self._found)
         self.refresh_bindings()
 
-    def _views(self, found: Findings) -> dict[str, Callable[[int], Content]]:
+    def _views(self, found: Findings) -> dict[str, tuple[object, Callable[[int], Content]]]:
+        """By view, the record that alone decides what it says (None: there is more), and its text."""
         state = self.console.state
         assert state is not None
+        backends = state.status.backends
+        name, tokens = self._backend(found), found.tokens
+        nearest = found.nearest.get(name) if name is not None else None
         return {
-            "pieces": lambda width: (
-                tokens_text(found.texts, found.tokens, width) if found.tokens is not None else Content("")
+            "pieces": (
+                tokens,
+                lambda width: Content("") if tokens is None else tokens_text(found.texts, tokens, width),
             ),
-            "vectors": lambda width: vectors_text(found, state.status.backends, width, self._key),
-            "cosines": lambda _: self._cosines_head(found),
-            "passages": lambda width: self._nearest_text(found, width),
+            "vectors": (None, lambda width: vectors_text(found, backends, width, self._key)),
+            "cosines": (None, lambda _: self._cosines_head(found)),
+            "passages": (nearest, lambda width: self._nearest_text(found, width)),
         }
 
     def _show_told(self) -> None:
@@ -195,7 +206,8 @@ class PlaygroundScreen(ConsoleScreen):
         answer = found.answer(name) if name is not None else None
         matrix = self.query_one(CosineMatrix)
         matrix.display = answer is not None
-        if answer is not None:
+        if answer is not None and answer is not self._in_matrix:
+            self._in_matrix = answer
             charset = self.console.engine.settings.console.charset
             matrix.show(found.texts, cosine_matrix(answer.vectors, answer.vectors), charset)
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from embedctl.errors import EmbedctlError
     from embedctl.records import BackendName, Tokenisation
 
-MOST_TEXTS: Final = 100
-"""Of what was typed or pasted; the rest is left out, and that is said."""
+MOST_TEXTS: Final = 50
+"""Of what was typed or pasted: to draw more would keep the keys waiting. The rest is left out, as is said."""
 EXAMPLES: Final = (
     "Who discovered oxygen?",
     "Wer hat den Sauerstoff entdeckt?",

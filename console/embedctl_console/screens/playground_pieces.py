@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from embedctl_console.widgets.text import failure_text
@@ -12,12 +13,15 @@ from embedctl_console.widgets.text import failure_text
 if TYPE_CHECKING:
     from embedctl.records import Piece, Tokenisation, Tokenised
 
+Part = tuple[str, str]
+"""Some text and its style."""
+
 _COLOURS: Final = ("$series-1", "$series-2")
 """Of neighbouring pieces."""
 _BETWEEN: Final = "│"
 _INDENT: Final = "    "
-_FROM_START, _AROUND_CUT, _AT_END = 160, 40, 20
-"""Pieces of a long text that are shown."""
+_MOST, _LEAST = 2_400, 40
+"""Pieces that are shown of all texts together, and at least of each that has them."""
 _FOR_TEXT: Final = 20
 """Cells that must be left beside the counts for the text itself to be shown there."""
 
@@ -26,68 +30,74 @@ def tokens_text(texts: Sequence[str], tokens: Tokenisation, width: int) -> Conte
     """Every text's pieces, counted, with a mark where the model stops to read."""
     if tokens.absence is not None:
         return failure_text(tokens.absence.what, tokens.absence.why, tokens.absence.remedy)
-    lines: list[Content] = []
-    for number, (text, one) in enumerate(zip(texts, tokens.texts, strict=True), 1):
-        lines += [_head(number, text, one, width), *_piece_lines(one, width)]
-    return Content("\n").join(lines)
+    most = max(_LEAST, _MOST // max(1, len(texts)))
+    blocks = [
+        Content.assemble(*_head(number, text, one, width), *_wrapped(_parts(one, most), width))
+        for number, (text, one) in enumerate(zip(texts, tokens.texts, strict=True), 1)
+    ]
+    return Content("\n").join(blocks)
 
 
-def _head(number: int, text: str, one: Tokenised, width: int) -> Content:
+def _head(number: int, text: str, one: Tokenised, width: int) -> list[Part]:
     total, unknown = len(one.pieces), sum(piece.unknown for piece in one.pieces)
     words = [f"{total:,} token{'s' if total != 1 else ''}"]
     if one.cut is not None:
-        words = [
-            f"{one.read:,} of {total:,} tokens read",
-            f"characters {one.cut[0] + 1:,}–{one.cut[1]:,} lost",
-        ]
+        lost = f"characters {one.cut[0] + 1:,}–{one.cut[1]:,} lost"
+        words = [f"{one.read:,} of {total:,} tokens read", lost]
     if unknown:
         words.append(f"{unknown} unknown")
-    style = "$text-warning" if one.cut is not None else "$text-muted"
-    said = Content.assemble((f"{number:>3} ", "bold"), (" · ".join(words), style))
-    room = width - said.cell_length - 2
-    if room < _FOR_TEXT:
-        return said
-    return Content.assemble(said, "  ", Content.assemble((text, "bold")).truncate(room, ellipsis=True))
+    counted = " · ".join(words)
+    head: list[Part] = [
+        (f"{number:>3} ", "bold"),
+        (counted, "$text-warning" if one.cut is not None else "$text-muted"),
+    ]
+    room = width - len(counted) - 6
+    if room >= _FOR_TEXT:
+        head.append((f"  {Content(text).truncate(room, ellipsis=True).plain}", "bold"))
+    return head
 
 
-def _piece_lines(one: Tokenised, width: int) -> Iterator[Content]:
-    """Pieces with lines between them, wrapped between two of them."""
-    line, empty = Content(_INDENT), True
-    for part in _parts(one):
-        if not empty and line.cell_length + part.cell_length + 1 > width:
-            yield line
-            line = Content(_INDENT)
-        line, empty = Content.assemble(line, part, (_BETWEEN, "$text-muted")), False
-    yield line
+def _wrapped(parts: Iterable[Part], width: int) -> Iterator[Part]:
+    """Pieces with lines between them, on lines of their own that break between two of them."""
+    room = 0
+    for text, style in parts:
+        cells = cell_len(text) + 1
+        if cells > room:
+            yield f"\n{_INDENT}", ""
+            room = width - len(_INDENT)
+        yield text, style
+        yield _BETWEEN, "$text-muted"
+        room -= cells
 
 
-def _parts(one: Tokenised) -> Iterator[Content]:
+def _parts(one: Tokenised, most: int) -> Iterator[Part]:
     lost = range(*one.lost) if one.lost is not None else range(0)
     before = -1
-    for place in _shown(len(one.pieces), lost):
+    for place in _shown(len(one.pieces), lost, most):
         if place > before + 1:
-            yield Content.assemble((f"… {place - before - 1:,} more …", "italic $text-muted"))
+            yield f"… {place - before - 1:,} more …", "italic $text-muted"
         if lost and place == lost.start:
-            yield Content.assemble((f" CUT: {len(lost):,} not read ", "bold reverse $text-warning"))
+            yield f" CUT: {len(lost):,} not read ", "bold reverse $text-warning"
         yield _piece(one.pieces[place], place, lost=place in lost)
         before = place
 
 
-def _piece(piece: Piece, place: int, *, lost: bool) -> Content:
+def _piece(piece: Piece, place: int, *, lost: bool) -> Part:
     text = piece.text.replace("\n", "↵").replace("\t", "⇥")
     if lost:
-        return Content.assemble((text, "strike $text-muted"))
+        return text, "strike $text-muted"
     if piece.unknown:
-        return Content.assemble((text, "bold underline $text-error"))
-    return Content.assemble((text, "italic $text-muted" if piece.added else _COLOURS[place % 2]))
+        return text, "bold underline $text-error"
+    return text, "italic $text-muted" if piece.added else _COLOURS[place % 2]
 
 
-def _shown(total: int, lost: range) -> Sequence[int]:
-    """Places of the pieces that are shown of a long text: its begin, around the cut, its end."""
-    if total <= _FROM_START + 2 * _AROUND_CUT + _AT_END:
+def _shown(total: int, lost: range, most: int) -> Sequence[int]:
+    """Places of the pieces that are shown of a long text: its begin, around its cuts, its end."""
+    if total <= most:
         return range(total)
-    wanted = {*range(_FROM_START), *range(total - _AT_END, total)}
+    around = most // 8
+    wanted = {*range(most // 2), *range(total - around, total)}
     if lost:
         for cut in (lost.start, lost.stop):
-            wanted |= set(range(max(0, cut - _AROUND_CUT), min(total, cut + _AROUND_CUT)))
+            wanted |= set(range(max(0, cut - around), min(total, cut + around)))
     return sorted(wanted)
