@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _NAMED: Final = frozenset({*(key.value for key in Keys), *KEY_NAME_REPLACEMENTS.values()})
 _MODIFIERS: Final = frozenset({"ctrl", "shift", "alt"})
+FIXED_KEYS: Final = "a dialog's keys, so that it can always be left; arrows, tab, paging"
+"""Which keys cannot be changed, and why: no entry of `[console.keys]` names them."""
 _WITH_CHARTS: Final = frozenset({"dashboard", "history"})
 
 

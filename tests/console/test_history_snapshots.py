@@ -81,14 +81,17 @@ def test_paused_and_zoomed_to_the_gap(snap_compare: Callable[..., bool]) -> None
     assert snap_compare(console(engine), terminal_size=(120, 40), run_before=after(*keys))
 
 
-def test_the_last_minute_before_the_machine_stopped(snap_compare: Callable[..., bool]) -> None:
+@pytest.mark.parametrize("keys", [("z",), ("r", "plus", "end")], ids=["still", "played"])
+def test_the_last_minute_before_the_machine_stopped(
+    snap_compare: Callable[..., bool], keys: tuple[str, ...]
+) -> None:
     engine = FakeEngine()
     starts = [(NOW - 2_399, 9, "b"), (NOW - 9_000, 8, "a")]
     engine.stored_events = [
         *(event for event in engine.stored_events if event.kind != "start"),
         *(Event(at, "start", "embedctl", detail={"pid": pid, "boot": boot}) for at, pid, boot in starts),
     ]
-    assert snap_compare(console(engine), terminal_size=(120, 40), run_before=after("z"))
+    assert snap_compare(console(engine), terminal_size=(120, 40), run_before=after(*keys))
 
 
 def test_two_spans_side_by_side(snap_compare: Callable[..., bool]) -> None:

@@ -13,7 +13,7 @@ from embedctl.records import BackendState
 from embedctl.settings import ConsoleSettings, Settings
 from embedctl_console.actions import ACTIONS, CHART, EVERYWHERE, bindings_of, key_of
 from embedctl_console.app import ConsoleApp
-from embedctl_console.keymap import checked, is_key
+from embedctl_console.keymap import FIXED_KEYS, checked, is_key
 from embedctl_console.modes import screen_maker
 from embedctl_console.palette import ActionsProvider
 from embedctl_console.screens.help import help_text
@@ -88,6 +88,7 @@ def test_bindings_and_help_come_from_the_one_list() -> None:
     page = help_text(Paths.in_folder(Path("home"))).plain
     for action in ACTIONS:
         assert f"{action.keys_shown:<12}{action.help}" in page, action.id
+    assert FIXED_KEYS in page
     assert len({action.id for action in ACTIONS}) == len(ACTIONS)
 
 

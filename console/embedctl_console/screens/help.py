@@ -20,6 +20,7 @@ from embedctl_console.actions import (
     bindings_of,
     key_of,
 )
+from embedctl_console.keymap import FIXED_KEYS
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.themes import THEMES
 from embedctl_console.widgets.text import Text
@@ -95,6 +96,7 @@ def help_text(paths: Paths, keymap: Keymap = NO_KEYMAP) -> Content:
         ),
         _line("no colour", "NO_COLOR=1 embedctl"),
         _line("own keys", '[console.keys] in the settings file, such as models.verify = "w"'),
+        _line("fixed keys", FIXED_KEYS),
     ]
     return Content("\n").join(rows)
 

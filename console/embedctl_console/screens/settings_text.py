@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from textual.content import Content
 
 from embedctl.format import site_of, without_password
+from embedctl_console.keymap import FIXED_KEYS
 from embedctl_console.widgets.text import hanging
 
 if TYPE_CHECKING:
@@ -203,4 +204,6 @@ def detail_text(row: SettingRow, width: int, *, restart: str) -> Content:
     else:
         takes = "at once" if row.key in AT_ONCE else restart
         lines.append(hanging(Content.assemble(("a change ", label)), takes, width))
+    if row.key == "console.keys":
+        lines.append(hanging(Content.assemble(("fixed    ", label)), FIXED_KEYS, width))
     return Content("\n").join(lines)
