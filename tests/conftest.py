@@ -13,8 +13,8 @@ import pytest
 
 # Workers import torch and its kin anew: compiled modules that are kept save each of them half the time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# OpenMP's threads spin while they wait for one another. Beside other test processes that took four fifths of the
-# processor time of every test that runs torch; a worker's own environment says the same.
+# OpenMP's threads spin while they wait for one another. Beside other test processes that took four fifths of
+# the processor time of every test that runs torch; a worker's own environment says the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _INHERITED = ("EMBEDCTL_", "EMBEDDING_", "HF_", "HUGGING_FACE_", "OLLAMA_", "NO_COLOR", "FORCE_COLOR")
