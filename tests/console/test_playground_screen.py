@@ -115,7 +115,10 @@ class TestScreen:
         async with running(engine, (160, 50)) as pilot:
             await press(pilot, "0")
             assert "native: unloaded; esc l loads it" in screen_text(pilot)
-            await press(pilot, "a", "ctrl+r")
+            await press(pilot, "escape")
+            assert not area(pilot).has_focus
+            assert "native: unloaded; l loads it" in screen_text(pilot)
+            await press(pilot, "e", "a", "ctrl+r")
             assert asked(engine) == ["tokens"]  # pieces need no backend
             assert "│▁a│" in screen_text(pilot)
             assert "no backend is loaded: esc l" in screen_text(pilot)

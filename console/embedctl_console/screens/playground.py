@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from textual import on
+from textual import events, on
 from textual.binding import BindingType
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
@@ -37,7 +37,6 @@ from embedctl_console.widgets.matrix import CosineMatrix
 from embedctl_console.widgets.text import Text, failure_text
 
 if TYPE_CHECKING:
-    from textual import events
     from textual.app import ComposeResult
     from textual.widget import Widget
     from textual.worker import Worker
@@ -117,7 +116,9 @@ class PlaygroundScreen(ConsoleScreen):
     def on_resize(self) -> None:
         self._redraw()
 
-    def on_descendant_focus(self) -> None:
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
+    def _focus_moved(self) -> None:
         self._show()  # keys are named otherwise while a text is typed
 
     @property
@@ -336,7 +337,7 @@ class PlaygroundScreen(ConsoleScreen):
             if self._worker is not None:
                 self._worker.cancel()  # also where the call takes no notice
         elif self._area.has_focus:
-            self._shown_view().focus()
+            self.set_focus(self._shown_view())
 
     def action_edit(self) -> None:
         self._area.focus()
@@ -350,11 +351,11 @@ class PlaygroundScreen(ConsoleScreen):
         self._view = name
         self._redraw()
         if self._together or not self._area.has_focus:
-            self._shown_view().focus()
+            self.set_focus(self._shown_view())
 
-    def _shown_view(self) -> Widget:
+    def _shown_view(self) -> Widget | None:
         if self._found is None:
-            return self
+            return None
         return self.query_one(CosineMatrix) if self._view == "cosines" else self.query_one(f"#{self._view}")
 
     def action_other_backend(self) -> None:

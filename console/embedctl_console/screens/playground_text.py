@@ -48,7 +48,8 @@ def about_text(found: Findings, *, stale: bool, stopped: bool, key: Key) -> Cont
     if stale:
         parts.append(Content.assemble(("changed since: ", "$text-warning"), (key("playground.run"), _KEY)))
     if stopped:
-        parts.append(Content.assemble(("stopped", "$text-warning")))
+        again = (key("playground.run"), _KEY)
+        parts.append(Content.assemble(("stopped: ", "$text-warning"), again, " goes on"))
     if found.tokens is not None and not found.answers and not stopped:
         parts.append(
             Content.assemble(("no backend is loaded: ", "$text-warning"), (key("playground.load"), _KEY))
