@@ -60,7 +60,9 @@ class TestWords:
         assert shown_rows(report)[0].outcome is Outcome.LIMIT
         parity = next(row for row in report.rows if row.part == "parity")
         assert row_cells(parity, report, (9, 11, 6, 60, 9))[4].plain == "≥ 0.999"
-        assert "(must be ≥ 0.999)" in row_cells(parity, report, (9, 11, 6, 60))[3].plain.replace("\n", " ")
+        assert "(least cosine must be ≥ 0.999)" in row_cells(parity, report, (9, 11, 6, 60))[3].plain.replace(
+            "\n", " "
+        )
 
     def test_a_stale_answer_says_what_has_changed(self) -> None:
         study = canned.check_study()

@@ -37,7 +37,7 @@ _JUDGED_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "vectors": ("norm",),
 }
 """By look: how the names of the thresholds begin that it is judged by; some have no figure to judge."""
-_AT_MOST: Final = ("NDCG", "norm")
+_AT_MOST: Final = "NDCG"
 """How the names of thresholds begin that a figure must stay below."""
 _THE_SAME: Final = 0.999999
 """A cosine from which on a text is none to look at."""
@@ -72,7 +72,9 @@ def thresholds_of(part: str, thresholds: Sequence[Threshold]) -> tuple[Threshold
 
 
 def threshold_words(threshold: Threshold) -> str:
-    """`≥ 0.999`, or `≤ 0.01` for what is lost or off."""
+    """`≥ 0.999`, `≤ 0.01` for what is lost, or `1 ± 0.001` for a norm."""
+    if threshold.name.startswith("norm"):
+        return f"1 ± {threshold.good:g}"
     sign = "≤" if threshold.name.startswith(_AT_MOST) else "≥"
     return f"{sign} {threshold.good:g}"
 
@@ -94,8 +96,11 @@ def row_cells(row: CheckRow, report: CheckReport, widths: Sequence[int]) -> tupl
     """Verdict, look, of whom, finding (wrapped), threshold."""
     sign, style = OUTCOME_SIGNS[row.outcome]
     who = Content.assemble((row.backend, f"$series-{row.backend}")) if row.backend else Content("both")
-    judged = [threshold_words(one) for one in thresholds_of(row.part, report.thresholds)[:1]]
-    said = row.finding if len(widths) > 4 or not judged else f"{row.finding} (must be {judged[0]})"
+    rules = thresholds_of(row.part, report.thresholds)[:1]
+    judged = [threshold_words(one) for one in rules]
+    said = row.finding
+    if len(widths) <= 4 and rules:
+        said += f" ({rules[0].name.partition(',')[0]} must be {judged[0]})"
     cells = (
         Content.assemble((f"{sign} {row.outcome.value}", f"bold {style}")),
         Content(row.part),
@@ -112,6 +117,9 @@ def cosine_picture(report: CheckReport, width: int, height: int, charset: str) -
         return Content.assemble(("No text has a vector from both backends, so no cosines.", "$text-muted"))
     values = np.array(report.cosines)
     low, high = float(values.min()), float(values.max())
+    if low == high:
+        title = f"cosine between the two, {format_count(len(values))} texts: all {low:.8f}"
+        return Content.assemble((title, "bold"))
     label = fine_label(low, high)
     title = (
         f"cosine between the two, {format_count(len(values))} texts: "
