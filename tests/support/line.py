@@ -16,6 +16,8 @@ import termios
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from tests.support.grid import Grid
+
 QUESTION = b"\x1b[6n"
 """Asks the terminal where its cursor is: it answers once it has shown everything that came before."""
 _ANSWER = b"\x1b[1;1R"
@@ -23,8 +25,9 @@ _PATIENCE_S = 30.0
 
 
 class Line:
-    def __init__(self, master: int) -> None:
+    def __init__(self, master: int, columns: int, rows: int) -> None:
         self._master = master
+        self.grid = Grid(columns, rows)
         self._unread = b""
         """The last bytes that were taken: a text that is looked for may come in two pieces."""
         self.taken = 0
@@ -35,8 +38,7 @@ class Line:
         """Whether the terminal answers as soon as a question has come through."""
 
     def take(self, most: int = 4096, *, patience: float = _PATIENCE_S) -> bytes:
-        """The next bytes, at least one and no more than `most`; none if the program has ended, or in `patience`
-        seconds has written nothing."""
+        """The next bytes, `most` at most; none if it has ended or writes nothing for so many seconds."""
         if not select.select([self._master], [], [], patience)[0]:
             return b""
         try:
@@ -44,6 +46,7 @@ class Line:
         except OSError:  # the program has ended
             return b""
         self.taken += len(data)
+        self.grid.feed(data)
         self.asked += (self._unread[-len(QUESTION) + 1 :] + data).count(QUESTION)
         self._unread = data[-len(QUESTION) :]
         if self.answers:
@@ -56,15 +59,14 @@ class Line:
             self.press(_ANSWER * self.asked)
             self.asked = 0
 
-    def take_until(self, *texts: bytes, most: int) -> int:
-        """Take until all of `texts` have come; how many bytes that took. It fails beyond `most` bytes."""
-        seen = b""
-        while missing := [text for text in texts if text not in seen]:
-            assert len(seen) <= most, f"{missing} did not come within {most:,} bytes: {seen!r}"
-            piece = self.take(256)
-            assert piece, f"the program ended or fell silent before {missing} came: {seen!r}"
-            seen += piece
-        return len(seen)
+    def take_until(self, *texts: str, most: int) -> int:
+        """Take until the screen shows all of `texts`, within `most` bytes; how many they were."""
+        begin = self.taken
+        while missing := [text for text in texts if text not in self.grid.text]:
+            shown = f"{missing} not shown after {self.taken - begin:,} bytes:\n{self.grid.text}"
+            assert self.taken - begin <= most, shown
+            assert self.take(256), f"it has ended or fallen silent; {shown}"
+        return self.taken - begin
 
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
@@ -84,7 +86,7 @@ def on_line(
     )  # fmt: skip
     os.close(slave)
     try:
-        yield Line(master)
+        yield Line(master, columns, rows)
     finally:
         os.close(master)
         program.kill()
