@@ -108,6 +108,8 @@ def test_lists_name_the_model_and_what_is_loaded(made: Served) -> None:
         ("embed", {"input": "a", "options": [1]}, "options must be"),
         ("embed", {"input": "a", "keep_alive": {}}, "keep_alive must be"),
         ("embed", {"input": "a", "dimensions": -1}, "dimensions must be"),
+        ("embed", {"input": "a", "dimensions": False}, "dimensions must be"),
+        ("embed", {"input": "", "dimensions": True}, "dimensions must be"),
         ("embeddings", {"prompt": ["a"]}, "prompt must be"),
         ("embeddings", {"prompt": "a\0"}, "prompt holds a NUL"),
         ("show", {"model": 3}, "model must be"),

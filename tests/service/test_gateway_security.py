@@ -14,7 +14,7 @@ from embedctl.gateway.keys import VARIABLE, Keys, load_keys
 from embedctl.gateway.server import Gateway
 from embedctl.settings import GatewaySettings
 from tests.support.fake_engine import FakeEngine
-from tests.support.gateways import Served, served
+from tests.support.gateways import Served, served, wait_until
 
 KEY, OTHER = "correct-horse-battery-staple", "another-key-of-some-length"
 
@@ -134,6 +134,8 @@ def test_logs_hold_neither_texts_nor_keys_nor_queries(
 def test_a_path_writes_no_log_lines_of_its_own(keyed: Served, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         keyed.client.get("/nothing%0a%0dPOST%20/forged%1b%5b2J", headers={"X-API-Key": KEY})
+        # The line is written when the answer is out.
+        wait_until(lambda: any(r.name == "embedctl.gateway.access" for r in caplog.records))
     lines = [r.getMessage() for r in caplog.records if r.name == "embedctl.gateway.access"]
     assert lines[-1].startswith("GET /nothing%0a%0dPOST%20/forged%1b%5b2J 404 ")
 

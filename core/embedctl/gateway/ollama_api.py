@@ -54,13 +54,13 @@ class OllamaApi:
             body = await call.json()
             target = self._target(body)
             _check_ignored(body)
+            dimensions = None if _is_zero(body.get("dimensions")) else read_dimensions(body)
+            may_cut = _flag(body, "truncate", default=True)
             value = body.get("input")
             if value is None or value in ("", []):  # what preloads a model at Ollama
                 return json_response({"model": target.model, "embeddings": []})
             settings = self._calls.settings
             inputs = await call.beside(lambda: read_inputs(value, settings, token_ids=False))
-            dimensions = None if body.get("dimensions") == 0 else read_dimensions(body)
-            may_cut = _flag(body, "truncate", default=True)
 
             def render(result: EmbedResult) -> bytes:
                 if result.truncated and not may_cut:
@@ -185,6 +185,11 @@ def _flag(body: Mapping[str, Any], name: str, *, default: bool) -> bool:
     if not isinstance(value, bool):
         raise Problem(400, f"{name} must be true or false", code="invalid_parameter", param=name)
     return value
+
+
+def _is_zero(value: object) -> bool:
+    """Zero asks Ollama for all dimensions; false, which equals it in Python, is no number of them."""
+    return value == 0 and not isinstance(value, bool)
 
 
 def _check_ignored(body: Mapping[str, Any]) -> None:
