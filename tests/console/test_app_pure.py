@@ -117,6 +117,20 @@ class TestRecentSamples:
         assert not recent.has("gpu_throttled", NOW)
 
 
+def test_eight_hours_leave_no_more_behind_than_a_quarter_of_one() -> None:
+    state = state_of(FakeEngine())
+    base = canned.sample()
+    for second in range(0, 8 * 3600, 10):
+        state.apply(SampleTaken(replace(base, at=NOW + second), ()))
+        state.apply(EventRecorded(Event(NOW + second, "note", f"second {second}")))
+        state.apply(JobChanged(job(second, state=JobState.DONE)))
+    assert len(state.events) == 100
+    assert list(state.ended) == ["load"]
+    assert state.status.jobs == ()
+    held = {line._at.size for line in state.recent._lines.values()}
+    assert max(held) <= 512
+
+
 class TestNextStep:
     @pytest.mark.parametrize(
         ("native", "ollama", "active", "key"),
