@@ -10,22 +10,22 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ollama
-import openai
 import pytest
-from langchain_ollama import OllamaEmbeddings
-from langchain_openai import OpenAIEmbeddings
-from llama_index.embeddings.ollama import OllamaEmbedding
-from llama_index.embeddings.openai import OpenAIEmbedding
-from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from tokenizers import Tokenizer
 
 from embedctl.demo.session import demo_model_folder
 from tests.support.fake_backend import vector_of
 from tests.support.gateways import Served, served
+from tests.support.late import late
+
+if TYPE_CHECKING:
+    import openai
+else:
+    openai = late("openai")
 
 KEY = "a-key-for-the-clients-test"
 TEXTS = ["first text", "second text"]
@@ -126,6 +126,8 @@ def test_clients_with_a_key(tmp_path: Path) -> None:
 
 
 def langchain_openai(url: str) -> tuple[Any, ...]:
+    from langchain_openai import OpenAIEmbeddings
+
     made = OpenAIEmbeddings(
         model="bge-m3", base_url=f"{url}/v1", api_key="none", check_embedding_ctx_length=False, chunk_size=32
     )
@@ -133,20 +135,28 @@ def langchain_openai(url: str) -> tuple[Any, ...]:
 
 
 def langchain_ollama(url: str) -> tuple[Any, ...]:
+    from langchain_ollama import OllamaEmbeddings
+
     made = OllamaEmbeddings(model="bge-m3", base_url=url, validate_model_on_init=True, num_ctx=8192)
     return made.embed_documents, made.embed_query, made.aembed_documents, made.aembed_query
 
 
 def llama_index_openai(url: str) -> tuple[Any, ...]:
+    from llama_index.embeddings.openai import OpenAIEmbedding
+
     made = OpenAIEmbedding(model_name="bge-m3", api_base=f"{url}/v1", api_key="none", embed_batch_size=32)
     return _llama_index(made)
 
 
 def llama_index_openai_like(url: str) -> tuple[Any, ...]:
+    from llama_index.embeddings.openai_like import OpenAILikeEmbedding
+
     return _llama_index(OpenAILikeEmbedding(model_name="bge-m3", api_base=f"{url}/v1", api_key="none"))
 
 
 def llama_index_ollama(url: str) -> tuple[Any, ...]:
+    from llama_index.embeddings.ollama import OllamaEmbedding
+
     return _llama_index(OllamaEmbedding(model_name="bge-m3", base_url=url))
 
 
