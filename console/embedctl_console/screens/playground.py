@@ -119,7 +119,8 @@ class PlaygroundScreen(ConsoleScreen):
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
     def _focus_moved(self) -> None:
-        self._show()  # keys are named otherwise while a text is typed
+        if self.is_current:
+            self._show()  # keys are named otherwise while a text is typed
 
     @property
     def _together(self) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,8 +16,10 @@ from embedctl.progress import CancelToken
 from embedctl.records import BackendName, EmbedResult, Nearest, NearPassage
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from embedctl.records.backends import Vectors
+
+    Rows = dict[int, Vectors]
+    """Vectors of a corpus, as far as they were made: an array per request, by its first passage's place."""
 
 MOST_PASSAGES: Final = 2_000
 MOST_CHARACTERS: Final = 4_000_000
@@ -88,20 +90,13 @@ def own_corpus(passages: Sequence[str]) -> Corpus:
     return Corpus(f"{len(passages):,} passages of yours", tuple(passages))
 
 
-@dataclass(slots=True)
-class _Embedded:
-    """Vectors of a corpus, as far as they were made: an array per request, by its first passage's place."""
-
-    rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-
-
 class Corpora:
     """Searches corpora. Thread-safe; two callers may embed the same passages at the same time."""
 
     def __init__(self, embed: Embed) -> None:
         self._embed = embed
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], _Embedded] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Rows] = OrderedDict()
         """By the backend's fingerprint and the corpus' digest, the latest used last."""
 
     def nearest(
@@ -127,9 +122,11 @@ class Corpora:
         from embedctl.similarity import cosine_matrix
 
         started = time.monotonic()
-        deadline = None if patience is None else started + patience
-        rows = self._of(of.fingerprint, corpus).rows
-        new = self._embed_missing(of, corpus, rows, deadline, cancel)
+        rows = self._rows(of.fingerprint, corpus)
+        # What is not kept cannot be waited for: it would begin anew each time.
+        deadline = None if patience is None or of.fingerprint is None else started + patience
+        searching = bool(np.isfinite(of.vectors).all(axis=1).any())  # else nothing would be found
+        new = self._embed_missing(of, corpus, rows, deadline, cancel) if searching else 0
         vectors = np.full((len(corpus.texts), of.vectors.shape[1]), np.nan, np.float32)
         done = 0
         for start, made in list(rows.items()):
@@ -142,7 +139,7 @@ class Corpora:
             corpus=corpus.name,
             passages=len(vectors),
             embedded=new,
-            waiting=len(vectors) - done,
+            waiting=len(vectors) - done if searching else 0,
             without_vector=done - int(np.isfinite(vectors).all(axis=1).sum()),
             found=tuple(
                 tuple(corpus.at(int(place), float(row[place])) for place in places if np.isfinite(row[place]))
@@ -155,7 +152,7 @@ class Corpora:
         self,
         of: EmbedResult,
         corpus: Corpus,
-        rows: dict[int, NDArray[np.float32]],
+        rows: Rows,
         deadline: float | None,
         cancel: CancelToken | None,
     ) -> int:
@@ -178,12 +175,12 @@ class Corpora:
             new += len(texts)
         return new
 
-    def _of(self, fingerprint: str | None, corpus: Corpus) -> _Embedded:
-        if fingerprint is None:  # nobody can say later what these vectors are of
-            return _Embedded()
+    def _rows(self, fingerprint: str | None, corpus: Corpus) -> Rows:
+        if fingerprint is None:  # nobody could say later what these vectors are of
+            return {}
         key = fingerprint, corpus.digest
         with self._lock:
-            found = self._kept.setdefault(key, _Embedded())
+            found = self._kept.setdefault(key, {})
             self._kept.move_to_end(key)
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)

@@ -15,7 +15,7 @@ from embedctl.errors import BackendError, Cancelled, UsageError
 from embedctl.progress import CancelToken
 from embedctl.settings import Settings
 from tests.support.engines import Rig, rig
-from tests.support.fake_backend import vector_of
+from tests.support.fake_backend import FakeBackend, vector_of
 
 PASSAGES = [f"passage {number}" for number in range(40)]
 
@@ -102,6 +102,20 @@ class TestNearest:
         assert found.found[0] == ()
         assert (found.without_vector, len(found.found[1])) == (1, 39)
         assert 7 not in [p.index for p in found.found[1]]
+
+    def test_vectors_that_nobody_can_name_are_not_kept_and_not_waited_for(self, r: Rig) -> None:
+        r.engine.embed(["a"])
+        r.native.fingerprint = lambda: replace(FakeBackend("native").fingerprint(), dimension=None)  # type: ignore[method-assign]
+        answer = r.engine.embed(["a"])
+        assert answer.fingerprint is None
+        for _ in range(2):
+            found = r.engine.nearest(answer, passages=PASSAGES, patience=0.0)
+            assert (found.embedded, found.waiting) == (40, 0)
+
+    def test_without_any_vector_nothing_is_embedded_to_be_searched(self, r: Rig) -> None:
+        r.native.failing = {"odd": "too odd"}
+        found = r.engine.nearest(r.engine.embed(["odd"]), passages=PASSAGES, patience=0.0)
+        assert (found.embedded, found.waiting, found.found) == (0, 0, ((),))
 
     def test_vectors_of_another_load_are_not_mixed(self, r: Rig) -> None:
         answer = r.engine.embed(["a"])
