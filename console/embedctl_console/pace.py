@@ -58,24 +58,26 @@ class Pace:
         """Something is to be drawn."""
         self._timer: asyncio.Handle | None = None
         self._ended: asyncio.Event | None = None
-        if slow:
-            self._want(Speed.SLOW)
+        self._told_slow = slow
+        self.take_setting("auto")
 
     @property
     def speed(self) -> Speed:
         return self._wanted or self._line.speed
 
     def take_setting(self, wanted: Literal["auto", "always", "never"]) -> None:
-        """Go by the setting `console.slow_line`; what the user said before goes first."""
-        if self._wanted is None and wanted != "auto":
+        """Go by the setting `console.slow_line`; where it is auto, by `--slow` or by the answers."""
+        if wanted != "auto":
             self._want(Speed.SLOW if wanted == "always" else Speed.FAST)
+        else:
+            self._want(Speed.SLOW if self._told_slow else None)
 
     def toggle(self) -> bool:
         """Go from slow to fast or back, whatever the terminal answers; whether it is slow now."""
         self._want(Speed.FAST if self.speed is Speed.SLOW else Speed.SLOW)
         return self.speed is Speed.SLOW
 
-    def _want(self, speed: Speed) -> None:
+    def _want(self, speed: Speed | None) -> None:
         before, self._wanted = self.speed, speed
         self._changed_from(before)
 

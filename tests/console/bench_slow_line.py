@@ -36,7 +36,7 @@ app.run()
 """
 KEYS = (
     ("2", "tokenizer.json"),
-    ("9", "palette"),
+    ("9", "Keys everywhere"),
     ("7", "torch"),
     ("1", "Memory pool"),
     ("s", "expected"),

@@ -57,6 +57,9 @@ class Grid:
     def _put(self, character: str) -> None:
         if character == "\n":
             self._x, self._y = 0, self._y + 1
+            if self._y == len(self.cells):
+                self.cells = [*self.cells[1:], [(" ", self._pen)] * len(self.cells[0])]
+                self._y -= 1
         elif character >= " " and (line := self.cells[self._y]):
             size = get_character_cell_size(character)
             if size == 0 and self._x:

@@ -18,6 +18,7 @@ from embedctl.errors import EmbedctlError, SettingsError
 from embedctl_console.actions import ACTIONS, bindings_of
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.settings_text import (
+    AT_ONCE,
     SettingRow,
     about_text,
     columns,
@@ -91,10 +92,9 @@ class SettingsScreen(ConsoleScreen):
         fresh: Settings = load_settings(engine.paths)
         file = engine.paths.config_file
         says: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        now = engine.settings.model_copy(
-            update={"console": engine.settings.console.model_copy(update={"keys": fresh.console.keys,
-                                                                          "theme": fresh.console.theme})}
-        )  # fmt: skip
+        at_once = [key.removeprefix("console.") for key in AT_ONCE]
+        ours = {name: getattr(fresh.console, name) for name in at_once}
+        now = engine.settings.model_copy(update={"console": engine.settings.console.model_copy(update=ours)})
         return setting_rows(now, says, fresh, os.environ, foreign=bool(self._place), demo=self.console.demo)
 
     @property

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Source = Literal["default", "file", "variable", "service", "demo"]
 
-AT_ONCE: Final = frozenset({"console.theme", "console.keys"})
+AT_ONCE: Final = frozenset({"console.theme", "console.keys", "console.slow_line"})
 """Settings that the console takes up as soon as they are changed."""
 _WEBHOOK: Final = "alerts.webhook"
 _FLAG: Final = "EMBEDDING_BACKEND"
