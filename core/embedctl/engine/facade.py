@@ -64,7 +64,8 @@ class JobHandle(Protocol):
 class EngineFacade(Protocol):
     """Calls marked [slow] may take long or touch disk or network: not for a screen's own thread.
 
-    Calls that return a `JobHandle` return at once, and raise `UsageError` when a job that excludes it runs.
+    Calls that return a `JobHandle` return at once, and raise `UsageError` when a job or a trial
+    runs that excludes it.
     """
 
     @property
@@ -164,7 +165,8 @@ class EngineFacade(Protocol):
     def start_trial(self, trial: Trial) -> JobHandle:
         """Load the candidate beside the active backend, check it, then shadow or share live requests.
 
-        Replaces a running trial of the same candidate and keeps its figures. Result: `TrialReport`.
+        Replaces a running trial of the same candidate and keeps its figures. While it runs, the candidate
+        is not unloaded and nothing is measured. Result: `TrialReport`.
         """
 
     def trial(self) -> TrialReport | None:
