@@ -26,6 +26,8 @@ from embedctl.progress import CancelToken, Progress
 from embedctl.records import Fingerprint, Machine, Run
 
 _GATE_TEXTS = 8
+_KEEPING: Final = 0.04
+"""Of the time, held back where it is shared out: working out rows and storing them takes time as well."""
 OF_QUESTIONS: Final = "batches are of questions: passages would have taken more time than there is"
 
 
@@ -130,7 +132,8 @@ class _Measuring:
             coming = [one for one in self.stages[number:] if not self._is_done(one)]
             wants = [one.wants(self.bench) for one in coming]
             leasts = [one.least(self.bench) for one in coming]
-            self.bench.allowed = allowed(wants, leasts, self.bench.deadline - self.bench.pace.now())
+            left = self.bench.deadline - self.bench.pace.now() - _KEEPING * self.limit
+            self.bench.allowed = allowed(wants, leasts, max(0.0, left))
             self.bench.report = self._reporter(
                 stage, number, min(wants[0], self.bench.allowed), sum(wants[1:])
             )

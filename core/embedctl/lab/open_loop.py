@@ -159,8 +159,8 @@ class OpenLoop:
             target, "open loop", self.name, 1, tally, load.window, seconds=within,
             counted=bench.count_tokens is not None, figures=figures,
             series={
-                "intended_s": tuple(shot.intended for shot in good),
-                "sent_s": tuple(shot.sent for shot in good),
+                "intended_s": tuple(round(shot.intended, 6) for shot in good),
+                "sent_s": tuple(round(shot.sent, 6) for shot in good),
             },
         )  # fmt: skip
         notes = list(error_notes(self.name, [(target, tally)]))
