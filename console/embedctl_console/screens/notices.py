@@ -11,6 +11,8 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from embedctl_console.widgets.text import keyed
+
 if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.geometry import Size
@@ -23,6 +25,14 @@ MIN_WIDTH, MIN_HEIGHT = 60, 16
 
 def too_small(size: Size) -> bool:
     return size.width < MIN_WIDTH or size.height < MIN_HEIGHT
+
+
+def _keys(*answers: tuple[str, str]) -> Static:
+    """The keys that a dialog takes, each with its words; they can be clicked too."""
+    line = Content("    ").join([keyed(key, words, key) for key, words in answers])
+    shown = Static(line, classes="dialog-keys")
+    shown.auto_links = False
+    return shown
 
 
 class ConfirmDialog(ModalScreen[bool]):
@@ -39,14 +49,10 @@ class ConfirmDialog(ModalScreen[bool]):
         self._question, self._detail, self._yes, self._no = question, detail, yes, no
 
     def compose(self) -> ComposeResult:
-        key = "bold $footer-key-foreground"
         with Vertical(classes="dialog"):
             yield Static(Content(self._question), classes="dialog-title")
             yield Static(Content(self._detail), classes="dialog-body")
-            yield Static(
-                Content.assemble(("y", key), f" {self._yes}    ", ("n", key), f" {self._no}"),
-                classes="dialog-keys",
-            )
+            yield _keys(("y", self._yes), ("n", self._no))
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
@@ -90,9 +96,7 @@ class ProblemScreen(Screen[None]):
                 yield Static(Content(error.why), classes="dialog-body")
             if error.remedy:
                 yield Static(Content.assemble(("→ ", "$text-accent"), error.remedy), classes="dialog-body")
-            yield Static(
-                Content.assemble(("q", "bold $footer-key-foreground"), " quit"), classes="dialog-keys"
-            )
+            yield _keys(("q", "quit"))
 
 
 class LeavingScreen(ModalScreen[None]):
@@ -116,10 +120,7 @@ class LeavingScreen(ModalScreen[None]):
             else:
                 yield Static("Stopping workers…", classes="dialog-title")
                 yield Static("Their memory is given back before the console ends.", classes="dialog-body")
-            yield Static(
-                Content.assemble(("q", "bold $footer-key-foreground"), " leave without waiting"),
-                classes="dialog-keys",
-            )
+            yield _keys(("q", "leave without waiting"))
 
 
 class TooSmallScreen(ModalScreen[None]):

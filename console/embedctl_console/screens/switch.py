@@ -62,7 +62,9 @@ class SwitchDialog(ModalScreen[None]):
             yield Text(id="switch-title", classes="dialog-title")
             with VerticalScroll(id="switch-scroll", can_focus=False):
                 yield Text(id="switch-body")
-            yield Text(id="switch-keys")
+            keys = Text(id="switch-keys")
+            keys.auto_links = False
+            yield keys
 
     def on_mount(self) -> None:
         if self._job is None:

@@ -10,7 +10,7 @@ from textual.content import Content
 from embedctl.format import ABSENT, format_bytes, format_duration
 from embedctl.records import JobState, StepRecord, SwitchReport
 from embedctl_console.actions import key_name
-from embedctl_console.widgets.text import failure_text, hanging
+from embedctl_console.widgets.text import failure_text, hanging, keyed
 
 if TYPE_CHECKING:
     from textual.binding import Binding
@@ -115,10 +115,7 @@ def _end(job: JobUpdate) -> list[Content]:
 
 def keys_text(bindings: Iterable[Binding]) -> Content:
     """The dialog's keys on one line."""
-    keys = [
-        Content.assemble((key_name(binding.key), "bold $footer-key-foreground"), f" {binding.description}")
-        for binding in bindings
-    ]
+    keys = [keyed(key_name(binding.key), binding.description, binding.key) for binding in bindings]
     return Content("   ").join(keys)
 
 

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from embedctl.format import format_bytes, format_duration, format_rate
 from embedctl_console.actions import key_name
 from embedctl_console.follow import console_of, follow
-from embedctl_console.widgets.text import Text, bar, joined
+from embedctl_console.widgets.text import Text, bar, joined, keyed
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -41,7 +41,9 @@ class BottomBar(Widget):
 
     def compose(self) -> ComposeResult:
         yield Text(id="jobs")
-        yield Text(id="keys")
+        keys = Text(id="keys")
+        keys.auto_links = False  # they can be clicked and keep their colours
+        yield keys
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._show_keys)
@@ -144,5 +146,5 @@ def keys_line(bindings: Iterable[ActiveBinding], width: int) -> Content:
 
 def _key(active: ActiveBinding) -> Content:
     binding = active.binding
-    name = binding.key_display or key_name(binding.key.split(",")[0])
-    return Content.assemble((name, "bold $footer-key-foreground"), " ", (binding.description, "$foreground"))
+    key = binding.key.split(",")[0]
+    return keyed(binding.key_display or key_name(key), binding.description, key)

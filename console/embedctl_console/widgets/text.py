@@ -116,6 +116,15 @@ def joined(parts: list[Content], separator: str = " · ") -> Content:
     return Content.from_text(separator).join([part for part in parts if part.plain])
 
 
+def keyed(name: str, words: str, key: str) -> Content:
+    """A key's name, standing out, and what it does; a click on them presses `key`, as Textual names it.
+
+    The widget that shows it has `auto_links` off, else it looks like a link.
+    """
+    content = Content.assemble((name, "bold $footer-key-foreground"), " ", (words, "$foreground"))
+    return content.stylize(f"@click=app.simulate_key({key!r})")
+
+
 def hanging(head: Content, text: str, width: int, style: str = "") -> Content:
     """`text` after `head`, its further lines indented as far as `head` is long."""
     indent = head.cell_length
