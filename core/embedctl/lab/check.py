@@ -15,8 +15,9 @@ from embedctl.lab import correctness
 from embedctl.lab.check_evidence import Evidence
 from embedctl.lab.check_texts import OWN, CheckTexts
 from embedctl.lab.concurrency import AGREE
-from embedctl.lab.neighbours import DEPTH, mean_difference, ndcg, nearest, overlap
+from embedctl.lab.neighbours import DEPTH, ndcg, nearest, overlap
 from embedctl.lab.parity import low_percentile, parity_groups, worst_texts
+from embedctl.lab.statistics import clustered_mean
 from embedctl.lab.tokens import TokenCounter
 from embedctl.records import (
     CheckReport,
@@ -249,9 +250,9 @@ def _neighbours(
     retrieval = [Retrieval(names[j], names[j], float(scores[j, j].mean())) for j in (0, 1)]
     rows = [_overlap_row(shared, len(asked), len(documents))]
     for j, i in ((0, 1), (1, 0)):
-        across = Retrieval(
-            names[j], names[i], float(scores[i, j].mean()), *mean_difference(scores[j, j], scores[i, j])
-        )
+        # Questions about one passage are hard or easy together: they are not so many independent ones.
+        lost = clustered_mean((scores[i, j] - scores[j, j]).tolist(), wanted)
+        across = Retrieval(names[j], names[i], float(scores[i, j].mean()), lost.estimate, lost.low, lost.high)
         retrieval.append(across)
         rows.append(_cross_row(across))
     return shared, tuple(retrieval), rows
@@ -266,12 +267,13 @@ def _overlap_row(shared: float, queries: int, documents: int) -> CheckRow:
 
 
 def _cross_row(across: Retrieval) -> CheckRow:
-    assert across.low is not None
-    assert across.high is not None
     figures = (
         f"documents of {across.documents}, queries of {across.queries}: NDCG@{DEPTH} {across.ndcg:.3f}, "
-        f"{across.difference:+.4f} against {across.documents} alone ({across.low:+.4f} to {across.high:+.4f})"
+        f"{across.difference:+.4f} against {across.documents} alone"
     )
+    if across.low is None or across.high is None:
+        return CheckRow("cross-index", None, Outcome.UNKNOWN, f"too few passages to tell: {figures}")
+    figures += f" ({across.low:+.4f} to {across.high:+.4f})"
     if across.low >= -CROSS.good:
         return CheckRow("cross-index", None, Outcome.OK, figures)
     if across.high < -CROSS.bad:

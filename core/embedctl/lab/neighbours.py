@@ -6,7 +6,6 @@ measured here as it happens: documents of A, queries of B.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DEPTH: Final = 10
-_Z: Final = 1.959964
-"""The normal distribution's 97.5 % point: hundreds of queries need no t."""
 
 
 def nearest(queries: NDArray[Any], documents: NDArray[Any], depth: int = DEPTH) -> NDArray[np.intp]:
@@ -47,11 +44,3 @@ def ndcg(found: NDArray[np.intp], relevant: Sequence[int]) -> Floats:
     hits = found == np.asarray(relevant)[:, None]
     gains = 1 / np.log2(np.arange(2, found.shape[1] + 2))
     return np.asarray((hits * gains).sum(axis=1), np.float64)
-
-
-def mean_difference(baseline: Floats, other: Floats) -> tuple[float, float, float]:
-    """Mean of the differences paired by query, with its 95 % interval."""
-    differences = other - baseline
-    mean = float(differences.mean())
-    half = _Z * float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
-    return mean, mean - half, mean + half

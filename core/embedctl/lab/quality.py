@@ -19,6 +19,7 @@ import numpy as np
 from embedctl.errors import BackendError
 from embedctl.lab.quality_search import MEASURES, Search, measure, names_of
 from embedctl.lab.quality_sets import XQUAD, SearchSet
+from embedctl.lab.statistics import clustered_mean
 from embedctl.progress import CancelToken
 from embedctl.records import (
     BackendName,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 THRESHOLD: Final = 0.01
 """A mean loss of one hundredth of NDCG@10 is less than reviewers of rankings notice."""
 ALL_SETS: Final = "all sets"
-_FEWEST_CLUSTERS: Final = 10
 _BLOCK: Final = 128
 """Texts per request."""
 _REMEMBERED: Final = 50_000
@@ -156,26 +156,6 @@ def in_words(one: QualityDifference) -> str:
     low, high = one.change.low, one.change.high
     ends = "too few queries for an interval" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
     return f"{one.measure} {one.change.estimate:+.4f} ({ends}), {one.set}"
-
-
-def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable], *, level: float = 0.95) -> Interval:
-    """The mean, with a t interval that lets values of one cluster depend on each other.
-
-    Without ends from fewer than ten clusters. Shapes (n,).
-    """
-    from scipy.special import stdtrit
-
-    rows = np.asarray(values, np.float64)
-    mean = float(rows.mean())
-    numbers: dict[Hashable, int] = {}
-    place = [numbers.setdefault(cluster, len(numbers)) for cluster in clusters]
-    count = len(numbers)
-    if count < _FEWEST_CLUSTERS:
-        return Interval(mean, None, None, level)
-    sums = np.bincount(place, rows - mean)
-    error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(rows)
-    half = float(stdtrit(count - 1, 0.5 + level / 2)) * error
-    return Interval(mean, mean - half, mean + half, level)
 
 
 def verdict_of(change: Interval, threshold: float) -> QualityVerdict:

@@ -11,8 +11,9 @@ from embedctl.lab.check import judge
 from embedctl.lab.check_evidence import Evidence
 from embedctl.lab.check_texts import OWN, texts_for_check
 from embedctl.lab.correctness import gate
-from embedctl.lab.neighbours import mean_difference, ndcg, nearest, overlap
+from embedctl.lab.neighbours import ndcg, nearest, overlap
 from embedctl.lab.parity import low_percentile, parity_groups, steps, worst_texts
+from embedctl.lab.statistics import clustered_mean
 from embedctl.records import Fingerprint, LengthLimit, Outcome
 from embedctl.similarity import cosines
 from tests.support.check_targets import few_texts
@@ -101,14 +102,19 @@ def test_neighbours_overlap_and_retrieval_scores() -> None:
     np.testing.assert_allclose(ndcg(found, [2, 0]), [0, 0])
 
 
-def test_the_interval_of_a_mean_difference_covers_as_it_says() -> None:
-    """A = A: the true difference lies within the interval in 95 % of the trials, within two points."""
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(2_000):
-        _, low, high = mean_difference(rng.random(300), rng.random(300))
-        inside += low <= 0 <= high
-    assert abs(inside / 2_000 - 0.95) < 0.02
+def test_the_loss_across_indexes_takes_the_questions_on_one_passage_together() -> None:
+    """They are hard or easy together: the interval is that of as many draws as there are passages."""
+    a, rng = unit(), np.random.default_rng(4)
+    b = a + 0.25 * rng.standard_normal(a.shape)
+    b /= np.linalg.norm(b, axis=1, keepdims=True)
+    report = judge([shown("native", a), shown("ollama", b)], TEXTS, count_words)
+    across = next(one for one in report.retrieval if (one.documents, one.queries) == ("native", "ollama"))
+    asked, documents = list(TEXTS.queries), list(TEXTS.documents)
+    wanted = [documents.index(document) for document in TEXTS.relevant]
+    alone, other = (ndcg(nearest(queries[asked], a[documents]), wanted) for queries in (a, b))
+    expected = clustered_mean((other - alone).tolist(), wanted)
+    assert 10 <= len(set(wanted)) < len(wanted)
+    assert (across.difference, across.low, across.high) == (expected.estimate, expected.low, expected.high)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from embedctl.lab.beir import built_in_set
 from embedctl.lab.quality import (
     Found,
     QualityTarget,
-    clustered_mean,
     collect,
     headline,
     judge,
@@ -25,6 +24,7 @@ from embedctl.lab.quality import (
 )
 from embedctl.lab.quality_search import MEASURES, Search, measure
 from embedctl.lab.quality_sets import SearchSet, search_sets
+from embedctl.lab.statistics import clustered_mean
 from embedctl.progress import CancelToken
 from embedctl.records import EmbedResult, Fingerprint, Interval, QualityMeasure, QualityReport
 
