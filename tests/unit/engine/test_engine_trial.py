@@ -244,7 +244,7 @@ def test_an_automatic_trial_goes_on_step_by_step_to_all_requests(r: Rig) -> None
     begin_by_itself(r, after=3)
     for share in (0.05, 0.5, 1.0):
         compare(r, 2)
-        assert report(r).step_compared == 2
+        wait_until(lambda: report(r).step_compared == 2)
         compare(r, 1)
         wait_until(lambda share=share: report(r).trial.share == share)
     assert {r.engine.embed(["text"]).backend for _ in range(5)} == {"ollama"}
