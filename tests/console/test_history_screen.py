@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import MouseScrollUp
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
@@ -22,6 +23,7 @@ from embedctl.series import History
 from embedctl_console.screens.history import HistoryScreen
 from embedctl_console.screens.history_series import RANGES
 from embedctl_console.widgets.chart import Overview, TimeSeriesChart
+from embedctl_console.widgets.chart.scene import GUTTER
 from tests.support.canned import NOW
 from tests.support.console import running, screen_text
 from tests.support.console import settle as console_settle
@@ -74,14 +76,16 @@ def says(screen: HistoryScreen, name: str) -> str:
     return str(screen.query_one(name, Static).content)
 
 
-async def test_it_opens_on_the_last_quarter_of_an_hour_live(opened: Opened) -> None:
-    async with opened() as (_, engine, screen):
-        since, until = asked(engine)[-1]
-        assert since < NOW - 900 and NOW <= until < NOW + 100
+async def test_it_opens_on_the_last_quarter_of_an_hour_live(opened: Opened, tmp_path: Path) -> None:
+    engine = FakeEngine(home=tmp_path)
+    engine.now += 100  # at no multiple of the range
+    async with opened(engine=engine) as (_, _, screen):
+        for since, until in asked(engine):
+            assert since <= engine.now - 900 and engine.now <= until < engine.now + 50
         for chart in charts(screen):
             assert chart.live
-            assert chart.window == pytest.approx((NOW - 900, NOW), abs=15)
-        assert "Mar 04 11:45 – 12:00" in says(screen, "#window")
+            assert chart.window == pytest.approx((engine.now - 900, engine.now), abs=15)
+        assert "Mar 04 11:46 – 12:01" in says(screen, "#window")
 
 
 async def test_ranges_are_chosen_by_keys_and_by_mouse(opened: Opened) -> None:
@@ -343,6 +347,44 @@ async def test_a_dragged_span_is_marked_in_every_chart(opened: Opened) -> None:
         assert {one._spans for one in charts(screen)} == {(span,)}
 
 
+async def test_the_mouse_moves_all_charts_at_once(opened: Opened) -> None:
+    async with opened((160, 50)) as (pilot, _, screen):
+        memory, pool, latency = charts(screen)
+        assert len({chart.size.width for chart in charts(screen)}) == 1
+        assert latency.region.right == screen.query_one("#side").region.x - 1, "no column is left unused"
+
+        at = (60, latency.size.height // 2)
+        x, y = latency.region.x + at[0], latency.region.y + at[1]
+        await pilot.hover(latency, offset=at)
+        under = latency.cursor
+        assert under is not None
+        for _ in range(3):
+            latency.post_message(MouseScrollUp(latency, *at, 0, 0, 0, False, False, False, x, y))
+            await pilot.pause()
+        (window,) = {chart.window for chart in charts(screen)}
+        since, until = window
+        cell = (until - since) / (latency.size.width - GUTTER)
+        assert until - since == pytest.approx(900 / 1.5**3)
+        assert since + (at[0] - GUTTER + 0.5) * cell == pytest.approx(under, abs=cell + 2)
+        assert not any(chart.live for chart in charts(screen))
+
+        await pilot.mouse_down(pool, offset=(80, 6))
+        await pilot.hover(pool, offset=(70, 5))
+        await pilot.hover(pool, offset=(50, 4))
+        await pilot.mouse_up(pool, offset=(50, 4))
+        (window,) = {chart.window for chart in charts(screen)}
+        assert window == pytest.approx((since + 30 * cell, until + 30 * cell))
+
+        await pilot.click(memory, offset=(40, memory.size.height // 2))
+        (cursor,) = {chart.cursor for chart in charts(screen)}
+        assert cursor == pytest.approx(window[0] + (40 - GUTTER + 0.5) * cell, abs=cell)
+
+        legend = screen_text(pilot).splitlines()[memory.region.y + 1]
+        await pilot.click(memory, offset=(legend.index("ollama") - memory.region.x, 1))
+        hidden = [one.key for one in memory._visible_series() if not one.visible]
+        assert hidden == ["ollama_gpu_memory"]
+
+
 async def test_what_led_to_a_moment_is_opened(opened: Opened) -> None:
     async with opened() as (pilot, engine, screen):
         engine.stored_events.insert(0, Event(NOW - 200, "run", "run 7: quick", id=20, detail={"run": 7}))
@@ -359,7 +401,7 @@ async def test_a_lost_end_is_offered_and_its_last_minute_shown(opened: Opened, t
     boots += [Event(NOW - 2_399, "start", "embedctl started", detail={"pid": 9, "boot": "b"})]
     engine.stored_events = [*boots[::-1], *(e for e in engine.stored_events if e.kind != "start")]
     async with opened(engine=engine) as (pilot, _, screen):
-        assert "the machine stopped here, without a goodbye" in says(screen, "#detail")
+        assert "the machine stopped here · z shows, r plays it" in says(screen, "#detail")
         await pilot.press("z")
         await settle(pilot)
         chart = charts(screen)[0]

@@ -21,7 +21,7 @@ from embedctl_console.actions import NO_KEYMAP, bindings_of, key_of
 from embedctl_console.screens.history_about import about_event
 from embedctl_console.screens.history_charts import HistoryCharts
 from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
-from embedctl_console.screens.history_ends import LostEnd, find_ends, lost_mark, lost_text
+from embedctl_console.screens.history_ends import LostEnd, find_ends, lost_mark, lost_text, resumed_text
 from embedctl_console.screens.history_export import export_path, write_json, write_png, write_text
 from embedctl_console.screens.history_replay import AFTER_S, REPLAYED_S, Footage
 from embedctl_console.screens.history_series import STATISTICS
@@ -163,8 +163,8 @@ class HistoryScreen(HistoryCharts):
         return f"{found} in this window · ← → read values · {keys} jump to events"
 
     def _lost_text(self, end: LostEnd) -> str:
-        show, play = self._key("lost-end"), self._key("replay")
-        return f"{lost_text(end, self._tz)}\n{show} shows the last minute before it · {play} plays it"
+        keys = f"{self._key('lost-end')} shows, {self._key('replay')} plays it"
+        return f"{lost_text(end, self._tz)} · {keys}\nwithout a goodbye; {resumed_text(end)}"
 
     def _key(self, name: str) -> str:
         """The key of an action of this screen, as the user has it."""

@@ -171,7 +171,11 @@ class HistoryCharts(ConsoleScreen):
         if self._history is None:
             return
         marks = (*marks_of(self._history.events), *self.more_marks())
-        fill_charts(self._charts, self.console, self._history, marks)
+        (since, until), live = self._main.asked, self._main.live
+        if live:
+            now = self._clock()
+            since, until = now - (until - since), now
+        fill_charts(self._charts, self.console, self._history, marks, window=(since, until), live=live)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_all)

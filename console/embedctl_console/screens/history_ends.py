@@ -113,8 +113,7 @@ def lost_mark(end: LostEnd) -> Mark:
 
 
 def lost_text(end: LostEnd, tz: tzinfo | None) -> str:
-    """What is known of it."""
-    return f"X {format_moment(end.at, tz)}  {end.what}, without a goodbye; {resumed_text(end)}"
+    return f"X {format_moment(end.at, tz)}  {end.what}"
 
 
 def resumed_text(end: LostEnd) -> str:

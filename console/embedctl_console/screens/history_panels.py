@@ -54,9 +54,10 @@ def fill_charts(
     history: History,
     marks: Sequence[Mark],
     *,
-    window: tuple[float, float] | None = None,
+    window: tuple[float, float],
+    live: bool,
 ) -> None:
-    """Show what was read; a `window` replaces that of the charts, which then stand still."""
+    """Show what was read, in one window: charts that each moved to the present would differ by a column."""
     state, settings = console.state, console.engine.settings.engine
     gpu = state.status.machine.gpu if state is not None and state.status.machine is not None else None
     memory, pool, latency = charts
@@ -68,6 +69,5 @@ def fill_charts(
     )
     memory.title, pool.title = lines.memory_title, lines.pool.title
     pool.ceiling, pool.thresholds = lines.pool.total, lines.pool.thresholds
-    live = None if window is None else False
     for chart, shown in ((memory, lines.memory), (pool, lines.pool.series), (latency, lines.latency)):
         chart.show(shown, marks, window=window, live=live)

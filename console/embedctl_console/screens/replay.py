@@ -127,7 +127,7 @@ class ReplayScreen(ConsoleScreen):
             chart.badge = state
             chart.move_cursor(head.shown)
         window = (head.shown - REPLAYED_S, head.shown + AFTER_S)
-        fill_charts(self._charts, self.console, seen, footage.marks_at(head.shown), window=window)
+        fill_charts(self._charts, self.console, seen, footage.marks_at(head.shown), window=window, live=False)
         self.query_one("#readings", Text).show(readings_text(seen, head.shown))
         event = last_event(seen)
         if head.ended:

@@ -81,11 +81,14 @@ def test_a_constant_has_room_around_it(value: float) -> None:
         assert scale.top > scale.bottom
 
 
-def test_a_logarithmic_scale_goes_by_decades() -> None:
+def test_a_logarithmic_scale_goes_by_decades_and_no_further_than_its_values() -> None:
     scale = value_scale(3, 900, "ms", 12, log=True)
     assert scale.log
-    assert (scale.bottom, scale.top) == (1, 1000)
-    assert [label.strip() for label in scale.labels] == ["1 ms", "10 ms", "100 ms", "1,000 ms"]
+    assert (scale.bottom, scale.top) == (2, 1000)
+    assert [label.strip() for label in scale.labels] == ["10 ms", "100 ms", "1,000 ms"]
+    narrow = value_scale(21, 149, "ms", 12, log=True)
+    assert [label.strip() for label in narrow.labels] == ["20 ms", "50 ms", "100 ms", "200 ms"]
+    assert len(value_scale(21, 149, "ms", 4, log=True).ticks) == 2
 
 
 def test_zeros_and_sizes_have_no_logarithm() -> None:

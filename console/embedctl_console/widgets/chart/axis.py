@@ -42,6 +42,8 @@ _DECIMAL: Final[dict[Unit, tuple[tuple[float, str], ...]]] = {
 }
 FROM_ZERO: Final[frozenset[Unit]] = frozenset({"bytes", "percent", "per_second", "flag"})
 """Units whose length on the screen must stand for their size."""
+WITHOUT_LOG: Final[frozenset[Unit]] = frozenset({"bytes", "percent", "flag"})
+"""Units of sizes and shares, which a logarithmic scale would belie."""
 
 
 def value_scale(
@@ -53,7 +55,7 @@ def value_scale(
     `ceiling` fixes the upper end, such as 100 % or the size of the pool. A logarithmic scale is given only
     where all values are positive, and not for sizes and shares.
     """
-    if log and low > 0 and unit not in ("bytes", "percent", "flag"):
+    if log and low > 0 and unit not in WITHOUT_LOG:
         return _log_scale(low, high, unit, rows)
     if ceiling is not None:
         high = max(ceiling, low)
@@ -82,20 +84,19 @@ def _nice_step(least: float, unit: Unit) -> float:
 
 
 def _log_scale(low: float, high: float, unit: Unit, rows: int) -> Scale:
-    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    last = max(last, first + 1)
-    decades = range(first, last + 1)
-    factors: tuple[int, ...] = (1, 2, 5) if 3 * (last - first) <= rows // 2 else (1,)
-    every = max(1, math.ceil(len(decades) / max(2, rows // 2)))
-    ticks = tuple(
-        factor * 10.0**power
-        for power in decades[::every]
-        for factor in factors
-        if power < last or factor == 1
-    )
+    """From one of 1, 2, 5 × 10ⁿ to another, no further than the values need; ticks there or by decades."""
+    powers = range(math.floor(math.log10(low) + 1e-9) - 1, math.ceil(math.log10(high) - 1e-9) + 2)
+    steps = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    bottom = max(step for step in steps if step <= low * (1 + 1e-9))
+    top = min(step for step in steps if step >= high * (1 - 1e-9) and step > bottom)
+    ticks = [step for step in steps if bottom <= step <= top]
+    most = max(2, rows // 2)
+    if len(ticks) > most:
+        decades = [tick for tick in ticks if steps.index(tick) % 3 == 0]
+        ticks = decades[:: -(-len(decades) // most)] if len(decades) > 1 else [bottom, top]
     labels = [_labels((tick,), unit, tick)[0] for tick in ticks]
     width = max(map(len, labels))
-    return Scale(10.0**first, 10.0**last, ticks, tuple(label.rjust(width) for label in labels), log=True)
+    return Scale(bottom, top, tuple(ticks), tuple(label.rjust(width) for label in labels), log=True)
 
 
 def _labels(ticks: tuple[float, ...], unit: Unit, top: float) -> tuple[str, ...]:

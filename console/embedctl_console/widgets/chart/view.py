@@ -146,6 +146,11 @@ class ChartView(Widget):
         return shown.since, shown.until
 
     @property
+    def asked(self) -> tuple[float, float]:
+        """The window that it was given or moved to; a live chart shows it to the next whole column."""
+        return self._viewport.since, self._viewport.until
+
+    @property
     def cursor(self) -> float | None:
         """The instant that the read-out is about; None: the newest values."""
         return self._cursor if self._hover is None else self._hover
@@ -190,9 +195,8 @@ class ChartView(Widget):
     # Drawing
 
     def _shown_viewport(self) -> Viewport:
-        if not self.live:
-            return self._viewport
-        return self._viewport.in_steps(max(1, self.size.width - GUTTER))
+        columns = self.size.width - GUTTER
+        return self._viewport.in_steps(columns) if self.live and columns > 0 else self._viewport
 
     def _scene(self) -> Scene:
         return Scene(
@@ -200,7 +204,7 @@ class ChartView(Widget):
             series=self._visible_series(),
             marks=self._marks,
             viewport=self._shown_viewport(),
-            title=self.title,
+            title=f"{self.title} · log" if self.log_scale else self.title,
             state=self.badge or ("LIVE" if self.live else "PAUSED"),
             cursor=self.cursor,
             charset=self.charset,

@@ -12,6 +12,7 @@ from textual.message import Message
 
 from embedctl.series import reading_at
 from embedctl_console.actions import CHART, bindings_of
+from embedctl_console.widgets.chart.axis import WITHOUT_LOG
 from embedctl_console.widgets.chart.legend import legend_key_at
 from embedctl_console.widgets.chart.scene import PlotArea, Span
 from embedctl_console.widgets.chart.view import ChartView
@@ -184,6 +185,9 @@ class TimeSeriesChart(ChartView, can_focus=True):
             self._move_to(Viewport(now - self._viewport.span, now), live=True)
 
     def action_log(self) -> None:
+        if self.unit in WITHOUT_LOG:
+            self.notify("Sizes and shares have no logarithmic scale; latencies and rates have.")
+            return
         self.log_scale = not self.log_scale
         self.redraw()
 
