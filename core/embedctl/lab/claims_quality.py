@@ -111,8 +111,9 @@ def _eight_bit(shown: Evidence) -> Claim:
         found = next(
             one for one in report.differences if one.variant == variant.name and _deciding(report, one)
         )
-        base = [one.ndcg.estimate for one in report.scores if one.variant == found.baseline]
-        relative = _scaled(found.change, 1 / max(1e-9, sum(base) / len(base)))
+        base = [one for one in report.scores if one.variant == found.baseline]
+        mean = sum(one.ndcg.estimate * one.queries for one in base) / sum(one.queries for one in base)
+        relative = _scaled(found.change, 1 / max(1e-9, mean))  # both over all queries alike
         return Claim(
             id_, topic, text, claimed, f"{relative.estimate:+.2%} of NDCG@10", relative,
             _loss_under(relative), f"{variant.name} against {found.baseline}, paired by query; {found.set}",

@@ -20,6 +20,7 @@ from embedctl.errors import BackendError, Cancelled
 from embedctl.lab.open_loop import Shot, fire, poisson
 from embedctl.lab.stages import Bench
 from embedctl.lab.statistics import (
+    ENOUGH,
     mean_interval,
     percentile,
     percentile_figure,
@@ -176,7 +177,7 @@ def verdict_of(
             f"{plan.least_kept:.0%} is the limit"
         )
     if slower is None or slower.low is None or slower.high is None:
-        open_.append("too few texts to tell the p99 gained")
+        open_.append(f"too few texts to tell the p99 gained: it takes {ENOUGH[0.99]} alone and together")
     elif slower.low > plan.most_slower:
         bad.append(f"embedding p99 is {slower.estimate:.1f}× as long ({slower.low:.1f} to {slower.high:.1f})")
     elif slower.high > plan.most_slower:

@@ -180,7 +180,8 @@ def _consequences(subject: Subject) -> Iterator[str]:
         yield "- Nothing changes; what is missing is listed above."
     short = [one for one in limits.values() if one.effective is not None and not one.at_least]
     for one in short:
-        yield f"- {one.backend} reads texts up to {one.effective:,} {one.unit}; longer ones are cut."
+        longer = "refused" if one.refuses else "cut" if one.told else "cut, and nothing says so"
+        yield f"- {one.backend} reads texts up to {one.effective:,} {one.unit}; longer ones are {longer}."
     side = _claim(subject, "side-by-side")
     if side is not None and side.measured:
         yield f"- Beside a language model: {side.measured} ({side.verdict})."
