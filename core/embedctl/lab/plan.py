@@ -14,8 +14,8 @@ these with which all fit."""
 def allowed(wants: Sequence[float], leasts: Sequence[float], left: float) -> float:
     """Seconds for the first of the stages to come, so that none of them need be left out.
 
-    What a stage wants beyond a small share of the time is shortened for all by the same factor. Where not even
-    the least fits, the first gets its own: the later ones are missed less.
+    What a stage wants beyond a small share of the time is shortened for all by the same factor. Where not
+    even the least fits, the first gets its own: the later ones are missed less.
 
     Args:
         wants: What each stage takes in full, the first one first.
