@@ -8,24 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedctl.encoder.canary import TEXTS, check, judge, reference_vectors
 from embedctl.errors import CanaryError
+from tests.support.late import late
 from tests.support.tiny_models import XLM_R, tiny_model
 
-torch = pytest.importorskip("torch")
+torch = late("torch")
+attention_kernels = late("embedctl.encoder.attention_kernels")
+factory = late("embedctl.encoder.factory")
+loading = late("embedctl.encoder.loading")
+
 pytestmark = pytest.mark.torch
 
-from embedctl.encoder.attention_kernels import ladder  # noqa: E402
-from embedctl.encoder.canary import TEXTS, check, judge, reference_vectors  # noqa: E402
-from embedctl.encoder.factory import EncoderOptions, build_encoder, select_encoder  # noqa: E402
-from embedctl.encoder.loading import load_model  # noqa: E402
-
 Spoil = Callable[[Any], Any]
-LADDER_ONLY = EncoderOptions(fast=False)
 
 
 @pytest.fixture
 def model() -> Any:
-    return load_model(tiny_model(XLM_R), device="cpu")
+    return loading.load_model(tiny_model(XLM_R), device="cpu")
+
+
+def by_ladder(model: Any) -> Any:
+    """What is selected where the packed path is not tried."""
+    return factory.select_encoder(model, factory.EncoderOptions(fast=False))
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, spoil: Spoil, *, in_math: bool = False) -> None:
@@ -53,7 +58,7 @@ def refused(output: Any) -> Any:
 
 
 def test_a_sound_model_passes_on_the_fastest_kernel(model: Any) -> None:
-    selection = select_encoder(model, LADDER_ONLY)
+    selection = by_ladder(model)
     report = selection.canary
     assert report.passed
     assert (report.texts, report.dimension, report.detail) == (len(TEXTS), 32, "")
@@ -70,9 +75,9 @@ def test_a_sound_model_passes_on_the_fastest_kernel(model: Any) -> None:
 def test_a_kernel_that_fails_gives_way_to_the_next_safer_one(
     model: Any, monkeypatch: pytest.MonkeyPatch, spoil: Spoil, told: str
 ) -> None:
-    expected = build_encoder(model, EncoderOptions("math")).encode(["text"]).vectors
+    expected = factory.build_encoder(model, factory.EncoderOptions("math")).encode(["text"]).vectors
     plant(monkeypatch, spoil)
-    selection = select_encoder(model, LADDER_ONLY)
+    selection = by_ladder(model)
     assert selection.encoder.info.attention == "math"
     assert len(selection.notes) == 1
     assert selection.notes[0].startswith("attention kernel sdpa failed the canary")
@@ -83,22 +88,22 @@ def test_a_kernel_that_fails_gives_way_to_the_next_safer_one(
 def test_a_kernel_asked_for_by_name_is_not_replaced(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, not_finite)
     with pytest.raises(CanaryError) as caught:
-        select_encoder(model, EncoderOptions("sdpa"))
+        factory.select_encoder(model, factory.EncoderOptions("sdpa"))
     assert "attention kernel sdpa" in caught.value.why
-    assert select_encoder(model, EncoderOptions("eager")).encoder.info.attention == "eager"
+    assert factory.select_encoder(model, factory.EncoderOptions("eager")).encoder.info.attention == "eager"
 
 
 def test_weights_that_are_broken_fail_under_every_kernel(model: Any) -> None:
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
     with pytest.raises(CanaryError) as caught:
-        select_encoder(model, LADDER_ONLY)
+        by_ladder(model)
     assert "even under math attention" in caught.value.why
     assert "eager" in caught.value.why
 
 
 def test_the_canary_can_be_asked_again(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    selection = select_encoder(model, LADDER_ONLY)
+    selection = by_ladder(model)
     assert check(selection.encoder, selection.reference).passed
     plant(monkeypatch, wrong)
     assert not check(selection.encoder, selection.reference).passed
@@ -136,9 +141,9 @@ def test_half_precision_may_differ_by_its_rounding_and_no_more() -> None:
 
 
 def test_the_ladder_goes_from_fast_to_safe_and_knows_what_a_cpu_lacks() -> None:
-    assert ladder("auto", torch.device("cuda")) == ("sdpa", "efficient", "math", "eager")
-    assert ladder("auto", torch.device("cpu")) == ("sdpa", "math", "eager")
-    assert ladder("math", torch.device("cuda")) == ("math",)
+    assert attention_kernels.ladder("auto", torch.device("cuda")) == ("sdpa", "efficient", "math", "eager")
+    assert attention_kernels.ladder("auto", torch.device("cpu")) == ("sdpa", "math", "eager")
+    assert attention_kernels.ladder("math", torch.device("cuda")) == ("math",)
 
 
 def test_the_reference_is_computed_under_math_even_when_fused_kernels_fail(

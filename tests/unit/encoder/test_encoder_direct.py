@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+from embedctl.encoder import kept
+from tests.support.late import late
+from tests.support.shaped_models import Shape, shaped_model
+from tests.support.tiny_models import BERT, BERT_DENSE, XLM_R, TinyModel, tiny_model
+
+torch = late("torch")
+direct = late("embedctl.encoder.direct")
+factory = late("embedctl.encoder.factory")
+fast = late("embedctl.encoder.fast")
+safetensors = late("safetensors.torch")
+
 pytestmark = pytest.mark.torch
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from embedctl.encoder import direct, factory, kept  # noqa: E402
-from embedctl.encoder.factory import EncoderOptions, Selection, open_encoder  # noqa: E402
-from embedctl.encoder.fast import FastEncoder  # noqa: E402
-from tests.support.shaped_models import Shape, shaped_model  # noqa: E402
-from tests.support.tiny_models import BERT, BERT_DENSE, XLM_R, TinyModel, tiny_model  # noqa: E402
 
 TEXTS = ["", "a", "two words", "Grüße, 東京 \u0301", "<s> <mask> </s>", "long " * 60]
 Change = Callable[[Path], None]
@@ -41,11 +43,11 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model(XLM_R), tmp_path / "model"))
 
 
-def opened(folder: Path, references: Path | None, **options: Any) -> Selection:
+def opened(folder: Path, references: Path | None, **options: Any) -> factory.Selection:
     max_tokens = options.pop("max_tokens", None)
-    return open_encoder(
+    return factory.open_encoder(
         folder,
-        EncoderOptions(**options),
+        factory.EncoderOptions(**options),
         device=torch.device("cpu"),
         dtype=torch.float32,
         max_tokens=max_tokens,
@@ -54,7 +56,7 @@ def opened(folder: Path, references: Path | None, **options: Any) -> Selection:
     )
 
 
-def opened_directly(folder: Path, references: Path, **options: Any) -> Selection:
+def opened_directly(folder: Path, references: Path, **options: Any) -> factory.Selection:
     """With a load by sentence-transformers made impossible."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delattr(factory, "load_model")
@@ -63,7 +65,7 @@ def opened_directly(folder: Path, references: Path, **options: Any) -> Selection
     return selection
 
 
-def same(first: Selection, second: Selection) -> None:
+def same(first: factory.Selection, second: factory.Selection) -> None:
     assert second.encoder.info == first.encoder.info
     assert second.canary == first.canary
     found, expected = (each.encoder.encode(TEXTS) for each in (second, first))
@@ -97,11 +99,16 @@ def test_the_last_tokens_pooling_gives_the_same_bits(tmp_path: Path, references:
 
 
 def test_shards_and_names_with_a_prefix_are_found(folder: Path, references: Path) -> None:
-    weights = {f"roberta.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    weights = {
+        f"roberta.{name}": value
+        for name, value in safetensors.load_file(folder / "model.safetensors").items()
+    }
     names = sorted(weights)
     shards = {"one.safetensors": names[::2], "two.safetensors": names[1::2]}
     for shard, own in shards.items():
-        save_file({name: weights[name] for name in own}, folder / shard, metadata={"format": "pt"})
+        safetensors.save_file(
+            {name: weights[name] for name in own}, folder / shard, metadata={"format": "pt"}
+        )
     index = {"metadata": {}, "weight_map": {name: shard for shard, own in shards.items() for name in own}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model.safetensors").unlink()
@@ -144,8 +151,10 @@ def test_eight_bit_products_are_tried_and_told(references: Path) -> None:
 
 def change_weights(folder: Path) -> None:
     file = folder / "model.safetensors"
-    weights = load_file(file)
-    save_file({name: value.flip(0) for name, value in weights.items()}, file, metadata={"format": "pt"})
+    weights = safetensors.load_file(file)
+    safetensors.save_file(
+        {name: value.flip(0) for name, value in weights.items()}, file, metadata={"format": "pt"}
+    )
 
 
 def change_weights_unseen(folder: Path) -> None:
@@ -243,7 +252,7 @@ def test_a_place_that_cannot_be_written_costs_a_note(tmp_path: Path) -> None:
 def test_what_the_packed_path_does_not_run_leaves_nothing(tmp_path: Path, references: Path) -> None:
     assert opened(tiny_model(XLM_R), references, attention="math").encoder.info.kind == "reference"
     pickled = opened(tiny_model(TinyModel(pickled=True)), references)
-    assert isinstance(pickled.encoder, FastEncoder)
+    assert isinstance(pickled.encoder, fast.FastEncoder)
     odd = Path(shutil.copytree(tiny_model(XLM_R), tmp_path / "odd"))
     pooling = odd / "1_Pooling" / "config.json"
     pooling.write_text(pooling.read_text().replace('"cls"', '"max"'))

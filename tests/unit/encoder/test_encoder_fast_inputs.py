@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from sentence_transformers import SentenceTransformer
 
-from embedctl.encoder.fast import FastEncoder
 from embedctl.errors import InvalidTextError
+from tests.support.late import late
 from tests.support.tiny_models import BERT, BERT_DENSE, XLM_R, TinyModel, tiny_model
+
+torch = late("torch")
+sentence_transformers = late("sentence_transformers")
+fast = late("embedctl.encoder.fast")
 
 pytestmark = pytest.mark.torch
 
@@ -53,9 +55,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @cache
-def load(model: TinyModel = XLM_R) -> tuple[SentenceTransformer, FastEncoder]:
-    loaded = SentenceTransformer(str(tiny_model(model)), device="cpu")
-    return loaded, FastEncoder.build(loaded, token_budget=256)
+def load(model: TinyModel = XLM_R) -> tuple[sentence_transformers.SentenceTransformer, fast.FastEncoder]:
+    loaded = sentence_transformers.SentenceTransformer(str(tiny_model(model)), device="cpu")
+    return loaded, fast.FastEncoder.build(loaded, token_budget=256)
 
 
 def made_up(seed: int, count: int) -> list[str]:
@@ -72,14 +74,14 @@ def made_up(seed: int, count: int) -> list[str]:
 
 @pytest.mark.parametrize("model", MODELS, ids=NAMES)
 def test_strange_texts_get_the_vectors_of_encode_whatever_their_neighbours(model: TinyModel) -> None:
-    original, fast = load(model)
+    original, encoder = load(model)
     texts = [*STRANGE, *made_up(1, 40)]
     expected = np.concatenate(
         [original.encode([t], show_progress_bar=False, normalize_embeddings=True) for t in texts]
     )
     for seed in range(3):
         order = random.Random(seed).sample(range(len(texts)), len(texts))
-        result = fast.encode([texts[i] for i in order])
+        result = encoder.encode([texts[i] for i in order])
         assert result.failures == ()
         assert (result.vectors * expected[order]).sum(axis=1).min() >= 0.9999
         np.testing.assert_allclose(result.vectors, expected[order], atol=1e-5)
@@ -87,10 +89,10 @@ def test_strange_texts_get_the_vectors_of_encode_whatever_their_neighbours(model
 
 @pytest.mark.parametrize("seed", range(5))
 def test_bad_texts_fail_by_index_and_leave_the_others_as_they_were(seed: int) -> None:
-    _, fast = load()
+    _, encoder = load()
     chooser = random.Random(seed)
     good = [*STRANGE, *made_up(seed, 20)]
-    clean = fast.encode(good).vectors
+    clean = encoder.encode(good).vectors
     texts: list[str] = list(good)
     bad = sorted(chooser.sample(range(len(good) + 4), 4))
     for index in bad:
@@ -98,7 +100,7 @@ def test_bad_texts_fail_by_index_and_leave_the_others_as_they_were(seed: int) ->
         texts.insert(
             index, "x" * place + chr(chooser.randint(0xD800, 0xDFFF)) + chooser.choice(("", " tail"))
         )
-    result = fast.encode(texts)
+    result = encoder.encode(texts)
     assert [failure.index for failure in result.failures] == bad
     assert all("lone surrogate U+D" in failure.what for failure in result.failures)
     assert np.isnan(result.vectors[bad]).all() and not result.token_counts[bad].any()
@@ -108,47 +110,47 @@ def test_bad_texts_fail_by_index_and_leave_the_others_as_they_were(seed: int) ->
 @pytest.mark.parametrize("intruder", [None, 7, 1.5, b"bytes", ["nested"], np.array(["a"]), float("nan")])
 @pytest.mark.parametrize("index", [0, 3])
 def test_what_is_no_string_is_named_before_anything_is_embedded(intruder: Any, index: int) -> None:
-    _, fast = load()
+    _, encoder = load()
     texts: list[Any] = ["fine"] * 4
     texts[index] = intruder
-    before = fast.batches
+    before = encoder.batches
     with pytest.raises(InvalidTextError) as caught:
-        fast.encode(texts)
+        encoder.encode(texts)
     assert caught.value.index == index
     assert type(intruder).__name__ in caught.value.why
-    assert fast.batches == before
+    assert encoder.batches == before
 
 
 def test_a_subclass_of_str_is_a_string() -> None:
-    _, fast = load()
-    np.testing.assert_array_equal(fast.encode([np.str_("ab")]).vectors, fast.encode(["ab"]).vectors)
+    _, encoder = load()
+    np.testing.assert_array_equal(encoder.encode([np.str_("ab")]).vectors, encoder.encode(["ab"]).vectors)
 
 
 def test_a_request_of_bad_texts_alone_is_answered_without_a_batch() -> None:
-    _, fast = load()
-    before = fast.batches
-    result = fast.encode(["\ud800", "\udfff"])
+    _, encoder = load()
+    before = encoder.batches
+    result = encoder.encode(["\ud800", "\udfff"])
     assert [failure.index for failure in result.failures] == [0, 1]
-    assert fast.batches == before
+    assert encoder.batches == before
 
 
 @pytest.mark.parametrize("character", ["z", "\U0001f469"])
 def test_a_megabyte_is_cut_and_reported_and_its_neighbours_stay(character: str) -> None:
-    _, fast = load()
+    _, encoder = load()
     text = character * (1_000_000 // len(character.encode()))
-    result = fast.encode(["before", text, "after"])
+    result = encoder.encode(["before", text, "after"])
     assert result.failures == ()
     assert result.truncated == (1,)
     assert result.token_counts.tolist() == [8, 64, 7]
-    expected = fast.encode(["before", text[:100], "after"]).vectors
+    expected = encoder.encode(["before", text[:100], "after"]).vectors
     np.testing.assert_allclose(result.vectors, expected, atol=1e-5)
 
 
 def test_a_hundred_thousand_texts_keep_their_order() -> None:
-    fast = FastEncoder.build(load(TinyModel("bert", "cls"))[0], token_budget=8192)
+    encoder = fast.FastEncoder.build(load(TinyModel("bert", "cls"))[0], token_budget=8192)
     distinct = ["", *"abcdefghij"]
-    known = fast.encode(distinct).vectors
+    known = encoder.encode(distinct).vectors
     picks = np.random.default_rng(3).integers(0, len(distinct), 100_000)
-    result = fast.encode([distinct[i] for i in picks])
+    result = encoder.encode([distinct[i] for i in picks])
     np.testing.assert_allclose(result.vectors, known[picks], atol=1e-5)
     assert result.token_counts.tolist() == [len(distinct[i]) + 2 for i in picks]

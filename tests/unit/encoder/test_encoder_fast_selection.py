@@ -7,34 +7,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.torch
+from tests.support.late import late
+from tests.support.tiny_models import XLM_R, tiny_model
 
-from embedctl.encoder import fast  # noqa: E402
-from embedctl.encoder.factory import EncoderOptions, build_encoder, select_encoder  # noqa: E402
-from embedctl.encoder.loading import load_model  # noqa: E402
-from tests.support.tiny_models import XLM_R, tiny_model  # noqa: E402
+torch = late("torch")
+fast = late("embedctl.encoder.fast")
+factory = late("embedctl.encoder.factory")
+loading = late("embedctl.encoder.loading")
+
+pytestmark = pytest.mark.torch
 
 
 @pytest.fixture
 def model() -> Any:
-    return load_model(tiny_model(XLM_R), device="cpu")
+    return loading.load_model(tiny_model(XLM_R), device="cpu")
 
 
 def test_a_known_model_gets_the_packed_path(model: Any) -> None:
-    selection = select_encoder(model, EncoderOptions())
+    selection = factory.select_encoder(model, factory.EncoderOptions())
     assert selection.encoder.info.kind == "packed"
     assert selection.canary.passed
     assert selection.notes == ()
 
 
 def test_a_kernel_asked_for_by_name_gets_the_reference(model: Any) -> None:
-    assert select_encoder(model, EncoderOptions("math")).encoder.info.kind == "reference"
+    assert factory.select_encoder(model, factory.EncoderOptions("math")).encoder.info.kind == "reference"
 
 
 def test_an_unknown_model_falls_back_and_says_why(model: Any) -> None:
     model[1].pooling_mode = "max"
-    selection = select_encoder(model, EncoderOptions())
+    selection = factory.select_encoder(model, factory.EncoderOptions())
     assert selection.encoder.info.kind == "reference"
     assert selection.canary.passed
     (note,) = selection.notes
@@ -44,7 +46,7 @@ def test_an_unknown_model_falls_back_and_says_why(model: Any) -> None:
 def test_a_packed_path_that_fails_the_canary_falls_back_and_says_why(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = build_encoder(model, EncoderOptions("math")).encode(["text"]).vectors
+    expected = factory.build_encoder(model, factory.EncoderOptions("math")).encode(["text"]).vectors
     encode = fast.FastEncoder.encode
 
     def wrong(self: Any, texts: list[str], **options: Any) -> Any:
@@ -53,7 +55,7 @@ def test_a_packed_path_that_fails_the_canary_falls_back_and_says_why(
         return encoded
 
     monkeypatch.setattr(fast.FastEncoder, "encode", wrong)
-    selection = select_encoder(model, EncoderOptions())
+    selection = factory.select_encoder(model, factory.EncoderOptions())
     assert selection.encoder.info.kind == "reference"
     assert "cosine" in selection.notes[0]
     np.testing.assert_allclose(selection.encoder.encode(["text"]).vectors, expected, atol=1e-6)
@@ -73,6 +75,6 @@ def test_attention_that_is_not_finite_or_raises_is_not_taken_for_agreement(
         return sound(*args, **kwargs) * float("nan")
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
-    selection = select_encoder(model, EncoderOptions())
+    selection = factory.select_encoder(model, factory.EncoderOptions())
     assert selection.encoder.info.kind == "reference"
     assert selection.encoder.info.attention == "math"

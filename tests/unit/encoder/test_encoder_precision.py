@@ -7,35 +7,38 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+from embedctl.encoder.packing import pack
+from tests.support.late import late
+from tests.support.tiny_models import tiny_model
 
-from embedctl.encoder import precision  # noqa: E402
-from embedctl.encoder.architecture import Architecture, recognise  # noqa: E402
-from embedctl.encoder.attention import attention  # noqa: E402
-from embedctl.encoder.factory import EncoderOptions, select_encoder  # noqa: E402
-from embedctl.encoder.forward import Forward, PlainSteps  # noqa: E402
-from embedctl.encoder.loading import load_model  # noqa: E402
-from embedctl.encoder.packing import pack  # noqa: E402
-from embedctl.encoder.runner import HostRunner  # noqa: E402
-from tests.support.tiny_models import tiny_model  # noqa: E402
+torch = late("torch")
+precision = late("embedctl.encoder.precision")
+architecture = late("embedctl.encoder.architecture")
+attention = late("embedctl.encoder.attention")
+factory = late("embedctl.encoder.factory")
+forward = late("embedctl.encoder.forward")
+loading = late("embedctl.encoder.loading")
+runner = late("embedctl.encoder.runner")
 
 pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope="module")
-def model() -> Architecture:
-    return recognise(load_model(tiny_model(), device="cpu"))
+def model() -> architecture.Architecture:
+    return architecture.recognise(loading.load_model(tiny_model(), device="cpu"))
 
 
-def watched(model: Architecture, ids: list[int]) -> precision.PeakSteps:
-    peaks = precision.PeakSteps(PlainSteps(model))
-    runner = HostRunner(Forward(model, attention("grouped", model.heads), peaks), model.device)
+def watched(model: architecture.Architecture, ids: list[int]) -> precision.PeakSteps:
+    peaks = precision.PeakSteps(forward.PlainSteps(model))
+    host = runner.HostRunner(
+        forward.Forward(model, attention.attention("grouped", model.heads), peaks), model.device
+    )
     batch = pack([np.array(ids, np.int32)], first_position=model.first_position, skipped_id=model.skipped_id)
-    runner.stage(batch, normalize=True).launch().collect()
+    host.stage(batch, normalize=True).launch().collect()
     return peaks
 
 
-def test_inputs_keep_their_margin_and_weights_fill_the_range(model: Architecture) -> None:
+def test_inputs_keep_their_margin_and_weights_fill_the_range(model: architecture.Architecture) -> None:
     peaks = watched(model, [0, 7, 9, 2])
     layers = precision.eight_bit_layers(model, peaks.peak)
     for layer, rounded in zip(model.layers, layers, strict=True):
@@ -47,7 +50,7 @@ def test_inputs_keep_their_margin_and_weights_fill_the_range(model: Architecture
         assert rounded.up.scale == pytest.approx(float(rounded.up.from_input * rounded.up.from_weight))
 
 
-def test_the_peak_is_the_largest_input_of_all_that_was_seen(model: Architecture) -> None:
+def test_the_peak_is_the_largest_input_of_all_that_was_seen(model: architecture.Architecture) -> None:
     first, second = watched(model, [0, 7, 2]), watched(model, [0, 11, 13, 2])
     both = watched(model, [0, 7, 2])
     for steps, x in ((first, 1.0), (both, 1e4)):
@@ -82,7 +85,9 @@ def test_the_gate_looks_at_similarities_too() -> None:
 
 
 def test_without_cuda_the_model_goes_on_as_it_is_and_says_so() -> None:
-    selection = select_encoder(load_model(tiny_model(), device="cpu"), EncoderOptions(eight_bit=True))
+    selection = factory.select_encoder(
+        loading.load_model(tiny_model(), device="cpu"), factory.EncoderOptions(eight_bit=True)
+    )
     info = selection.encoder.info
     assert (info.kind, info.dtype) == ("packed", "float32")
     assert any("8-bit products are off" in note for note in info.notes)

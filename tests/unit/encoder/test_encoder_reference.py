@@ -9,25 +9,27 @@ import pytest
 
 from embedctl.errors import BackendOutOfMemoryError, Cancelled, InvalidTextError
 from embedctl.records import TextFailure
+from tests.support.late import late
 from tests.support.tiny_models import BERT, BERT_DENSE, XLM_R, TinyModel, tiny_model
 
-torch = pytest.importorskip("torch")
+torch = late("torch")
+loading = late("embedctl.encoder.loading")
+reference = late("embedctl.encoder.reference")
+
 pytestmark = pytest.mark.torch
 
-from embedctl.encoder.loading import load_model  # noqa: E402
-from embedctl.encoder.reference import ReferenceEncoder  # noqa: E402
 
 TEXTS = ["short", "a text of medium length", "", "  ", "Grüße 向量 😀", "x" * 200, "nul \x00 inside", "short"]
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return load_model(tiny_model(XLM_R), device="cpu")
+    return loading.load_model(tiny_model(XLM_R), device="cpu")
 
 
 @pytest.fixture
-def encoder(model: Any) -> ReferenceEncoder:
-    return ReferenceEncoder(model, batch_size=3)
+def encoder(model: Any) -> reference.ReferenceEncoder:
+    return reference.ReferenceEncoder(model, batch_size=3)
 
 
 def fail_in_forward(monkeypatch: pytest.MonkeyPatch, model: Any, when: Any, error: Exception) -> list[int]:
@@ -47,8 +49,8 @@ def fail_in_forward(monkeypatch: pytest.MonkeyPatch, model: Any, when: Any, erro
 
 @pytest.mark.parametrize("kind", [XLM_R, BERT, BERT_DENSE, TinyModel("xlm-roberta", "mean", normalize=False)])
 def test_vectors_are_those_of_sentence_transformers(kind: TinyModel) -> None:
-    model = load_model(tiny_model(kind), device="cpu")
-    encoded = ReferenceEncoder(model, batch_size=3).encode(TEXTS)
+    model = loading.load_model(tiny_model(kind), device="cpu")
+    encoded = reference.ReferenceEncoder(model, batch_size=3).encode(TEXTS)
     expected = model.encode(TEXTS, batch_size=1, normalize_embeddings=True, show_progress_bar=False)
     assert encoded.vectors.dtype == np.float32
     np.testing.assert_allclose(encoded.vectors, expected, atol=2e-6)
@@ -56,39 +58,39 @@ def test_vectors_are_those_of_sentence_transformers(kind: TinyModel) -> None:
 
 
 def test_unnormalised_vectors_are_the_models_own(model: Any) -> None:
-    raw = load_model(tiny_model(BERT_DENSE), device="cpu")
-    encoded = ReferenceEncoder(raw).encode(TEXTS, normalize=False)
+    raw = loading.load_model(tiny_model(BERT_DENSE), device="cpu")
+    encoded = reference.ReferenceEncoder(raw).encode(TEXTS, normalize=False)
     np.testing.assert_allclose(encoded.vectors, raw.encode(TEXTS, show_progress_bar=False), atol=2e-6)
     assert np.abs(np.linalg.norm(encoded.vectors, axis=1) - 1).max() > 0.1
     # A model that ends with Normalize has no other vectors to give.
-    unit = ReferenceEncoder(model).encode(TEXTS, normalize=False)
+    unit = reference.ReferenceEncoder(model).encode(TEXTS, normalize=False)
     np.testing.assert_allclose(np.linalg.norm(unit.vectors, axis=1), 1, atol=1e-5)
 
 
-def test_tokens_are_counted_and_cut_texts_are_named(encoder: ReferenceEncoder) -> None:
+def test_tokens_are_counted_and_cut_texts_are_named(encoder: reference.ReferenceEncoder) -> None:
     texts = ["ab", "x" * 62, "x" * 63, "", "ü"]  # the tokenizer makes one token per byte, and two around them
     encoded = encoder.encode(texts)
     assert encoded.token_counts.tolist() == [4, 64, 64, 2, 4]
     assert encoded.truncated == (2,)
 
 
-def test_a_prompt_of_the_model_is_used_and_counted(encoder: ReferenceEncoder) -> None:
-    prompted = load_model(tiny_model(XLM_R), device="cpu")
+def test_a_prompt_of_the_model_is_used_and_counted(encoder: reference.ReferenceEncoder) -> None:
+    prompted = loading.load_model(tiny_model(XLM_R), device="cpu")
     prompted.prompts, prompted.default_prompt_name = {"query": "query: "}, "query"
-    encoded = ReferenceEncoder(prompted).encode(["ab"])
+    encoded = reference.ReferenceEncoder(prompted).encode(["ab"])
     plain = encoder.encode(["query: ab"])
     np.testing.assert_allclose(encoded.vectors, plain.vectors, atol=1e-6)
     assert encoded.token_counts.tolist() == plain.token_counts.tolist()
 
 
-def test_no_texts_give_no_rows(encoder: ReferenceEncoder) -> None:
+def test_no_texts_give_no_rows(encoder: reference.ReferenceEncoder) -> None:
     encoded = encoder.encode([])
     assert encoded.vectors.shape == (0, encoder.info.dimension)
     assert encoded.token_counts.shape == (0,)
 
 
 def test_what_is_no_string_is_refused_before_anything_is_embedded(
-    encoder: ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
+    encoder: reference.ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = fail_in_forward(monkeypatch, model, lambda rows, width: False, RuntimeError())
     with pytest.raises(InvalidTextError, match="Text 1 is not a string") as caught:
@@ -97,7 +99,7 @@ def test_what_is_no_string_is_refused_before_anything_is_embedded(
     assert tried == []
 
 
-def test_a_lone_surrogate_costs_its_own_row_only(encoder: ReferenceEncoder) -> None:
+def test_a_lone_surrogate_costs_its_own_row_only(encoder: reference.ReferenceEncoder) -> None:
     encoded = encoder.encode(["fine", "bad \udc00", "also fine"])
     assert encoded.failures == (TextFailure(1, "not valid Unicode: lone surrogate U+DC00 at character 4"),)
     assert np.isnan(encoded.vectors[1]).all()
@@ -108,7 +110,7 @@ def test_a_lone_surrogate_costs_its_own_row_only(encoder: ReferenceEncoder) -> N
 
 
 def test_a_vector_that_is_not_finite_costs_its_own_row_only(
-    encoder: ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
+    encoder: reference.ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = model.forward
 
@@ -127,7 +129,7 @@ def test_a_vector_that_is_not_finite_costs_its_own_row_only(
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(
-    encoder: ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
+    encoder: reference.ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"text {n}" for n in range(16)]
     expected = encoder.encode(texts).vectors
@@ -140,7 +142,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
 
 
 def test_a_text_that_does_not_fit_alone_costs_its_own_row_only(
-    encoder: ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
+    encoder: reference.ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
     fail_in_forward(monkeypatch, model, lambda rows, width: width > 30, RuntimeError(message))
@@ -151,7 +153,7 @@ def test_a_text_that_does_not_fit_alone_costs_its_own_row_only(
 
 
 def test_when_nothing_fits_the_request_fails(
-    encoder: ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
+    encoder: reference.ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_in_forward(
         monkeypatch, model, lambda rows, width: True, torch.OutOfMemoryError("CUDA out of memory")
@@ -161,7 +163,7 @@ def test_when_nothing_fits_the_request_fails(
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(
-    encoder: ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
+    encoder: reference.ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = fail_in_forward(monkeypatch, model, lambda rows, width: True, RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape mismatch"):
@@ -170,7 +172,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 
 
 def test_cancelling_stops_between_batches(
-    encoder: ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
+    encoder: reference.ReferenceEncoder, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = fail_in_forward(monkeypatch, model, lambda rows, width: False, RuntimeError())
     with pytest.raises(Cancelled):
@@ -178,7 +180,7 @@ def test_cancelling_stops_between_batches(
     assert tried == [3, 3]
 
 
-def test_info_says_what_was_loaded(encoder: ReferenceEncoder) -> None:
+def test_info_says_what_was_loaded(encoder: reference.ReferenceEncoder) -> None:
     info = encoder.info
     assert (info.kind, info.device, info.dtype, info.attention) == ("reference", "cpu", "float32", "sdpa")
     assert (info.dimension, info.max_tokens, info.pooling) == (32, 64, "cls")

@@ -9,24 +9,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from embedctl.encoder import tuning
-from embedctl.encoder.architecture import recognise
-from embedctl.encoder.fast import FastEncoder
-from embedctl.encoder.loading import load_model
-from embedctl.encoder.tuning import (
-    Tuned,
-    affordable,
-    bytes_per_token,
-    free_bytes,
-    key_of,
-    recall,
-    remember,
-    tune,
-)
 from embedctl.errors import Cancelled
+from tests.support.late import late
 from tests.support.tiny_models import XLM_R, tiny_model
+
+torch = late("torch")
+tuning = late("embedctl.encoder.tuning")
+architecture = late("embedctl.encoder.architecture")
+fast = late("embedctl.encoder.fast")
+loading = late("embedctl.encoder.loading")
 
 pytestmark = pytest.mark.torch
 
@@ -65,22 +57,22 @@ class Device:
 def test_the_smallest_budget_within_two_per_cent_of_the_best_is_taken(
     rates: dict[int, float], best: int
 ) -> None:
-    tuned = tune(Device(rates).measure, sorted(rates), count=count)
+    tuned = tuning.tune(Device(rates).measure, sorted(rates), count=count)
     assert tuned.token_budget == best
     assert tuned.tokens_per_s == pytest.approx(rates)
 
 
 def test_candidates_are_measured_in_turns_there_and_back() -> None:
     device = Device({512: 1.0, 1024: 1.0})
-    tune(device.measure, (512, 1024), count=count)
+    tuning.tune(device.measure, (512, 1024), count=count)
     assert device.calls == [512, 512, 512, 1024, 1024, 512, 512, 1024]
 
 
 def test_budgets_that_do_not_fit_are_left_out_and_too_little_for_any_is_an_error() -> None:
     rates = {512: 100.0, 1024: 200.0, 2048: 400.0}
-    assert tune(Device(rates, fits=1024).measure, sorted(rates), count=count).token_budget == 1024
+    assert tuning.tune(Device(rates, fits=1024).measure, sorted(rates), count=count).token_budget == 1024
     with pytest.raises(MemoryError):
-        tune(Device(rates, fits=100).measure, sorted(rates), count=count)
+        tuning.tune(Device(rates, fits=100).measure, sorted(rates), count=count)
 
 
 def test_tuning_can_be_cancelled_between_trials() -> None:
@@ -91,7 +83,7 @@ def test_tuning_can_be_cancelled_between_trials() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        tune(device.measure, (512, 1024), count=count, cancelled=stop)
+        tuning.tune(device.measure, (512, 1024), count=count, cancelled=stop)
     assert len(device.calls) == 4
 
 
@@ -128,42 +120,42 @@ def test_a_gpu_that_shares_the_pool_has_what_is_available_above_the_floor(
 ) -> None:
     """The driver says 3 GiB are free; 20 GiB can be reclaimed from caches (unsloth#10704)."""
     pool(monkeypatch, available=20 * GIB)
-    assert free_bytes(shared_gpu(monkeypatch, integrated=True))[0] == 12 * GIB
-    assert free_bytes(torch.device("cuda", 0), floor=16 * GIB)[0] == 4 * GIB
+    assert tuning.free_bytes(shared_gpu(monkeypatch, integrated=True))[0] == 12 * GIB
+    assert tuning.free_bytes(torch.device("cuda", 0), floor=16 * GIB)[0] == 4 * GIB
     pool(monkeypatch, available=7 * GIB)
-    assert free_bytes(torch.device("cuda", 0))[0] == 0
+    assert tuning.free_bytes(torch.device("cuda", 0))[0] == 0
 
 
 def test_a_card_of_its_own_has_what_its_driver_says_and_what_torch_keeps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool(monkeypatch, available=0)
-    assert free_bytes(shared_gpu(monkeypatch, integrated=False))[0] == 4 * GIB
+    assert tuning.free_bytes(shared_gpu(monkeypatch, integrated=False))[0] == 4 * GIB
 
 
 def test_the_budget_shrinks_with_the_pool_and_says_so_but_never_to_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = recognise(load_model(tiny_model(XLM_R), device="cpu"))
-    each = bytes_per_token(model)
+    model = architecture.recognise(loading.load_model(tiny_model(XLM_R), device="cpu"))
+    each = tuning.bytes_per_token(model)
     assert each == (8 * 32 + 2 * 64) * 4
     floor = 8 * GIB
     pool(monkeypatch, available=floor + 2 * 8192 * each)
-    assert affordable(model, 8192) == (8192, None)
+    assert tuning.affordable(model, 8192) == (8192, None)
     pool(monkeypatch, available=floor + 2 * 1000 * each)
-    budget, note = affordable(model, 8192)
+    budget, note = tuning.affordable(model, 8192)
     assert budget == 1000
     assert note is not None and "1000 tokens instead of 8192" in note
     pool(monkeypatch, available=GIB)
-    assert affordable(model, 8192)[0] == tuning.LEAST_BUDGET
-    assert affordable(model, 100)[0] == 100
+    assert tuning.affordable(model, 8192)[0] == tuning.LEAST_BUDGET
+    assert tuning.affordable(model, 100)[0] == 100
 
 
 def test_a_load_into_a_full_pool_takes_small_batches_and_notes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     pool(monkeypatch, available=GIB)
-    fast = FastEncoder.build(load_model(tiny_model(XLM_R), device="cpu"))
-    assert fast.token_budget == tuning.LEAST_BUDGET
-    assert any("instead of 2048" in note for note in fast.info.notes)
+    encoder = fast.FastEncoder.build(loading.load_model(tiny_model(XLM_R), device="cpu"))
+    assert encoder.token_budget == tuning.LEAST_BUDGET
+    assert any("instead of 2048" in note for note in encoder.info.notes)
 
 
 # Remembered ---------------------------------------------------------------------------------------------
@@ -171,10 +163,14 @@ def test_a_load_into_a_full_pool_takes_small_batches_and_notes_it(monkeypatch: p
 
 def test_what_was_measured_is_remembered_beside_what_is_there(tmp_path: Path) -> None:
     file = tmp_path / "data" / "budgets.json"
-    assert recall(file, "a") is None
-    remember(file, "a", Tuned(1024, {512: 10.4, 1024: 20.6}))
-    remember(file, "b", Tuned(4096, {4096: 1.0}))
-    assert (recall(file, "a"), recall(file, "b"), recall(file, "c")) == (1024, 4096, None)
+    assert tuning.recall(file, "a") is None
+    tuning.remember(file, "a", tuning.Tuned(1024, {512: 10.4, 1024: 20.6}))
+    tuning.remember(file, "b", tuning.Tuned(4096, {4096: 1.0}))
+    assert (tuning.recall(file, "a"), tuning.recall(file, "b"), tuning.recall(file, "c")) == (
+        1024,
+        4096,
+        None,
+    )
     assert json.loads(file.read_text())["a"]["tokens_per_s"] == {"512": 10, "1024": 21}
     assert [path.name for path in file.parent.iterdir()] == ["budgets.json"]
 
@@ -184,17 +180,17 @@ def test_what_was_measured_is_remembered_beside_what_is_there(tmp_path: Path) ->
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: str) -> None:
     file = tmp_path / "budgets.json"
     file.write_text(content)
-    assert recall(file, "a") is None
-    remember(file, "a", Tuned(512, {512: 1.0}))
-    assert recall(file, "a") == 512
+    assert tuning.recall(file, "a") is None
+    tuning.remember(file, "a", tuning.Tuned(512, {512: 1.0}))
+    assert tuning.recall(file, "a") == 512
 
 
 def test_another_device_model_or_dtype_is_measured_anew(tmp_path: Path) -> None:
     keys = {
-        key_of("one", torch.float16, "GB10"),
-        key_of("one", torch.float16, "H200"),
-        key_of("another", torch.float16, "GB10"),
-        key_of("one", torch.bfloat16, "GB10"),
+        tuning.key_of("one", torch.float16, "GB10"),
+        tuning.key_of("one", torch.float16, "H200"),
+        tuning.key_of("another", torch.float16, "GB10"),
+        tuning.key_of("one", torch.bfloat16, "GB10"),
     }
     assert len(keys) == 4
     assert all(torch.__version__ in key for key in keys)
@@ -203,12 +199,12 @@ def test_another_device_model_or_dtype_is_measured_anew(tmp_path: Path) -> None:
 def test_a_loaded_model_is_tuned_with_real_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "CPU_CANDIDATES", (64, 256))
     monkeypatch.setattr(tuning, "_SECONDS", 0.02)
-    fast = FastEncoder.build(load_model(tiny_model(XLM_R), device="cpu"))
-    before = fast.encode(["same", "vectors"]).vectors
-    tuned = fast.tune()
+    encoder = fast.FastEncoder.build(loading.load_model(tiny_model(XLM_R), device="cpu"))
+    before = encoder.encode(["same", "vectors"]).vectors
+    tuned = encoder.tune()
     assert set(tuned.tokens_per_s) == {64, 256}
     assert tuned.token_budget in (64, 256)
-    assert fast.token_budget == tuning.CPU_DEFAULT
-    assert (fast.encode(["same", "vectors"]).vectors == before).all()
+    assert encoder.token_budget == tuning.CPU_DEFAULT
+    assert (encoder.encode(["same", "vectors"]).vectors == before).all()
     with pytest.raises(Cancelled):
-        fast.tune(cancelled=lambda: True)
+        encoder.tune(cancelled=lambda: True)

@@ -11,19 +11,20 @@ from typing import Any, cast
 
 import pytest
 
-pytest.importorskip("torch")
-pytestmark = pytest.mark.torch
+from embedctl.errors import UsageError
+from embedctl.worker.channel import Channel
+from embedctl.worker.frames import Frame
+from embedctl.worker.protocol import WorkerOptions, error_from
+from embedctl.worker.server import WorkerServer
+from tests.support.late import late
+from tests.support.tiny_models import XLM_R, tiny_model
 
-from embedctl.encoder import tuning  # noqa: E402
-from embedctl.encoder.fast import FastEncoder  # noqa: E402
-from embedctl.encoder.loading import load_model  # noqa: E402
-from embedctl.encoder.reference import ReferenceEncoder  # noqa: E402
-from embedctl.errors import UsageError  # noqa: E402
-from embedctl.worker.channel import Channel  # noqa: E402
-from embedctl.worker.frames import Frame  # noqa: E402
-from embedctl.worker.protocol import WorkerOptions, error_from  # noqa: E402
-from embedctl.worker.server import WorkerServer  # noqa: E402
-from tests.support.tiny_models import XLM_R, tiny_model  # noqa: E402
+tuning = late("embedctl.encoder.tuning")
+fast = late("embedctl.encoder.fast")
+loading = late("embedctl.encoder.loading")
+reference = late("embedctl.encoder.reference")
+
+pytestmark = pytest.mark.torch
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_budget_is_measured_kept_and_found_at_the_next_load(
     file = tmp_path / "token-budgets.json"
     options = WorkerOptions(str(tiny_model(XLM_R)), device="cpu", budgets_file=str(file))
     first = server._load(options)
-    assert isinstance(first.encoder, FastEncoder)
+    assert isinstance(first.encoder, fast.FastEncoder)
     assert first.encoder.token_budget == tuning.CPU_DEFAULT
     server.open(first)
     while (frame := engine.receive()) is not None and frame.header["name"] != "canary":
@@ -68,14 +69,19 @@ def test_a_budget_is_measured_kept_and_found_at_the_next_load(
     (kept,) = json.loads(file.read_text()).values()
     assert kept["token_budget"] == report["token_budget"] in (64, 128)
     again = server._load(options).encoder
-    assert isinstance(again, FastEncoder)
+    assert isinstance(again, fast.FastEncoder)
     assert again.token_budget == report["token_budget"]
 
 
 def test_a_model_without_a_token_budget_says_so(ends: tuple[WorkerServer, Channel]) -> None:
     server, engine = ends
     server.open(
-        cast(Any, SimpleNamespace(encoder=ReferenceEncoder(load_model(tiny_model(XLM_R), device="cpu"))))
+        cast(
+            Any,
+            SimpleNamespace(
+                encoder=reference.ReferenceEncoder(loading.load_model(tiny_model(XLM_R), device="cpu"))
+            ),
+        )
     )
     error = error_from(ask(server, engine).header["error"])
     assert isinstance(error, UsageError)
