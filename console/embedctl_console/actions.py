@@ -224,6 +224,7 @@ ACTIONS: Final = (
         "playground",
         "other_backend",
     ),
+    Action("read", "r,f4", "Read", "read the passages that were found in full", "playground"),
     Action("passages", "p,ctrl+o", "Passages", "search the passages of a file of yours", "playground"),
     Action(
         "load",

@@ -89,6 +89,10 @@ class TestScreen:
             await press(pilot, "enter")
             assert engine.calls[-1] == ("nearest", "native", 2, 3)
             assert "another one" in screen_text(pilot)
+            await press(pilot, "f4")
+            assert "1 Who discovered oxygen?" in screen_text(pilot)
+            await press(pilot, "escape")
+            assert area(pilot).has_focus
             await press(pilot, "ctrl+o")
             pilot.app.screen.query_one(Input).value = str(tmp_path / "none.txt")
             await press(pilot, "enter")
@@ -184,6 +188,15 @@ class TestWords:
         )
         assert "differ in length" in said
         assert "n/a" in said.splitlines()[-2]
+
+    def test_a_backend_that_counts_other_tokens_than_the_pieces_is_told(self) -> None:
+        tokens = canned.tokenisation(["a", "b", "c"])
+        found = Findings(("a", "b", "c"), tokens=tokens, answers={"native": answer("native")})
+        assert "counts" not in vectors_text(found, self.BACKENDS, 76, PLAIN).plain
+        found.answers["native"] = answer("native", tokens=8)
+        assert "! native counts 8 tokens where the pieces that are read are 9" in (
+            vectors_text(found, self.BACKENDS, 76, PLAIN).plain
+        )
 
     def test_a_backend_that_failed_says_why_beside_the_other_ones_vectors(self) -> None:
         said = self.said(native=answer("native"), ollama=BackendError("It broke", remedy="mend it"))

@@ -16,7 +16,7 @@ from textual.widgets import TextArea
 from embedctl.errors import Cancelled, EmbedctlError
 from embedctl.format import format_duration
 from embedctl.progress import CancelToken
-from embedctl.records import BackendState
+from embedctl.records import BackendState, Nearest
 from embedctl.similarity import cosine_matrix
 from embedctl_console.actions import bindings_of
 from embedctl_console.screens.base import ConsoleScreen
@@ -25,12 +25,14 @@ from embedctl_console.screens.playground_passages import PassagesDialog, read_pa
 from embedctl_console.screens.playground_pieces import tokens_text
 from embedctl_console.screens.playground_text import (
     about_text,
-    absence_text,
+    cosines_text,
     empty_text,
     nearest_text,
+    passages_text,
     vectors_text,
 )
 from embedctl_console.screens.playground_work import look, search
+from embedctl_console.screens.reading import ReadingScreen
 from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.matrix import CosineMatrix
@@ -169,11 +171,18 @@ class PlaygroundScreen(ConsoleScreen):
                 lambda width: Content("") if tokens is None else tokens_text(found.texts, tokens, width),
             ),
             "vectors": (None, lambda width: vectors_text(found, backends, width, self._key)),
-            "cosines": (None, lambda _: self._cosines_head(found)),
-            "passages": (nearest, lambda width: self._nearest_text(found, width)),
+            "cosines": (None, lambda _: cosines_text(name, busy=bool(self._busy))),
+            "passages": (
+                nearest,
+                lambda width: passages_text(
+                    found.texts, name, nearest, width, busy=bool(self._busy), key=self._key
+                ),
+            ),
         }
 
     def _show_told(self) -> None:
+        state = self.console.state
+        assert state is not None
         rows: list[Content] = []
         if self._busy:
             passed = self.console.clock() - self._since
@@ -183,17 +192,11 @@ class PlaygroundScreen(ConsoleScreen):
         if self._problem is not None:
             rows.append(failure_text(self._problem.what, self._problem.why, self._problem.remedy))
         if self._found is None:
-            rows += self._first_steps()
+            rows.append(empty_text(state.status.backends, self._key))
         elif not self._busy:
             stale = texts_in(self._area.text)[:MOST_TEXTS] != self._found.texts
             rows.append(about_text(self._found, stale=stale, stopped=self._stopped, key=self._key))
         self.query_one("#told", Text).show(Content("\n").join(rows))
-
-    def _first_steps(self) -> list[Content]:
-        state = self.console.state
-        assert state is not None
-        absent = [absence_text(status, None, self._key) for status in state.status.backends]
-        return [empty_text(self._key), *(line for line in absent if line.plain)]
 
     def _show_tabs(self) -> None:
         tabs = " ".join(
@@ -213,34 +216,19 @@ class PlaygroundScreen(ConsoleScreen):
             charset = self.console.engine.settings.console.charset
             matrix.show(found.texts, cosine_matrix(answer.vectors, answer.vectors), charset)
 
-    def _cosines_head(self, found: Findings) -> Content:
-        name = self._backend(found)
-        if name is None:
-            return self._no_vectors()
-        return Content.assemble(
-            (name, f"bold $series-{name}"), (" · • marks the nearest other", "$text-muted")
-        )
-
-    def _nearest_text(self, found: Findings, width: int) -> Content:
-        name = self._backend(found)
-        if name is None:
-            return self._no_vectors()
-        nearest = found.nearest.get(name)
-        if isinstance(nearest, EmbedctlError):
-            return failure_text(nearest.what, nearest.why, nearest.remedy)
-        if nearest is None:
-            again = (self._key("playground.run"), _KEY)
-            return Content("") if self._busy else Content.assemble("Not searched: ", again, " does it.")
-        return nearest_text(found.texts, nearest, width)
-
-    def _no_vectors(self) -> Content:
-        return Content("") if self._busy else Content("No backend gave vectors; Vectors says what to do.")
+    def _nearest(self) -> Nearest | None:
+        """The passages that are shown."""
+        if self._found is None:
+            return None
+        nearest = self._found.nearest.get(self._backend(self._found) or "")
+        return nearest if isinstance(nearest, Nearest) else None
 
     def _backend(self, found: Findings) -> BackendName | None:
         """Whose cosines and passages are shown: the chosen backend, else the active one, else any."""
         state = self.console.state
-        wanted = [self._chosen, state.status.active if state is not None else None, *found.answered]
-        return next((name for name in wanted if name is not None and name in found.answered), None)
+        assert state is not None
+        wanted = (self._chosen, state.status.active, *found.answered)
+        return next((name for name in wanted if name in found.answered), None)
 
     def _key(self, action_id: str) -> str:
         """A key as it has to be pressed now: while a text is typed, letters are typed too."""
@@ -317,6 +305,8 @@ class PlaygroundScreen(ConsoleScreen):
             return self._found is not None
         if action == "other_backend":
             return self._found is not None and len(self._found.answered) > 1
+        if action == "read":
+            return self._nearest() is not None
         if action == "edit":
             return not self._area.has_focus
         if action == "leave":
@@ -376,6 +366,13 @@ class PlaygroundScreen(ConsoleScreen):
         missing = next((one.name for one in state.status.backends if one.state in _LOADABLE), None)
         if missing is not None:
             self.console.jobs.start(lambda: engine.load(missing))
+
+    def action_read(self) -> None:
+        found = self._found
+        nearest = self._nearest()
+        if found is not None and nearest is not None:
+            texts = found.texts
+            self.app.push_screen(ReadingScreen(lambda width: nearest_text(texts, nearest, width, whole=True)))
 
     def action_passages(self) -> None:
         self.app.push_screen(PassagesDialog(), self._take_passages)

@@ -16,6 +16,7 @@ from embedctl_console.screens.playground_findings import EXAMPLES, MOST_TEXTS, F
 from embedctl_console.widgets.text import failure_text, hanging, joined
 
 if TYPE_CHECKING:
+    from embedctl.records import BackendName
     from embedctl.similarity import Cosines
 
 Key = Callable[[str], str]
@@ -28,15 +29,17 @@ _COLUMN, _COSINE = 12, 10
 _PASSAGE_LINES: Final = 2
 
 
-def empty_text(key: Key) -> Content:
+def empty_text(backends: Sequence[BackendStatus], key: Key) -> Content:
     """What to do on a Playground where nothing was embedded yet."""
-    return Content.assemble(
+    steps = Content.assemble(
         "Type or paste texts above, one a line; ",
         (key("playground.run"), _KEY),
         f" embeds them ({len(EXAMPLES)} examples where there are none). You see the model's pieces, what is "
         "cut, both backends' vectors side by side, all cosines, and the nearest passages of a corpus. What "
         "you type is not stored.",
     )
+    absent = [absence_text(status, None, key) for status in backends]
+    return Content("\n").join([steps, *(line for line in absent if line.plain)])
 
 
 def about_text(found: Findings, *, stale: bool, stopped: bool, key: Key) -> Content:
@@ -86,7 +89,7 @@ def _table(found: Findings, names: Sequence[str], width: int) -> Iterator[Conten
     yield _row("", "", room, [(name, f"bold $series-{name}") for name in names])
     asked = f"time for {_texts(len(found.texts))}"
     yield fact(asked, lambda answer: format_value(answer.seconds * 1e3, "ms"))
-    yield fact(f"tokens; pieces {_counted(found)}", lambda answer: format_count(answer.tokens))
+    yield fact("tokens", lambda answer: format_count(answer.tokens))
     yield fact("dimension", lambda answer: format_count(answer.vectors.shape[1]))
     yield _row("", "", room, [("norm", "$text-muted")] * len(names), "cosine" if two else "")
     lengths = [norms(answer.vectors) if answer else None for answer in answers]
@@ -113,11 +116,6 @@ def _row(number: str, text: str, room: int, cells: Iterable[tuple[str, str]], la
     )
 
 
-def _counted(found: Findings) -> str:
-    tokens = found.tokens
-    return f"{sum(one.read for one in tokens.texts):,}" if tokens is not None and tokens.texts else ABSENT
-
-
 def _between(answers: Sequence[EmbedResult | None]) -> Cosines | None:
     """Cosine per text between the two backends' vectors; None unless there are two answers."""
     if len(answers) != 2 or answers[0] is None or answers[1] is None:
@@ -137,6 +135,10 @@ def _remarks(found: Findings, width: int) -> Iterator[Content]:
         if isinstance(answer, EmbedctlError):
             yield failure_text(f"{name}: {answer.what}", answer.why, answer.remedy)
             continue
+        read = found.tokens.read if found.tokens is not None else None
+        if read is not None and answer.tokens is not None and answer.tokens != read:
+            counted = f"{name} counts {answer.tokens:,} tokens where the pieces that are read are {read:,}"
+            yield hanging(Content.assemble(("! ", "$text-warning")), counted, width)
         for failure in answer.failures:
             head = Content.assemble(("✗ ", "$text-error"), f"{name}, text {failure.index + 1}: ")
             yield hanging(head, failure.what, width)
@@ -170,11 +172,44 @@ def _texts(count: int) -> str:
     return f"{count:,} text{'s' if count != 1 else ''}"
 
 
-# Nearest passages
+# Cosines and nearest passages
 
 
-def nearest_text(texts: Sequence[str], nearest: Nearest, width: int) -> Content:
-    """Per text, the passages with their cosines, each on two lines at most."""
+def cosines_text(backend: BackendName | None, *, busy: bool) -> Content:
+    """What stands above the matrix of a backend's cosines; None: there is no matrix."""
+    if backend is None:
+        return _no_vectors(busy=busy)
+    return Content.assemble(
+        (backend, f"bold $series-{backend}"), (" · • marks the nearest other", "$text-muted")
+    )
+
+
+def passages_text(
+    texts: Sequence[str],
+    backend: BackendName | None,
+    nearest: Nearest | EmbedctlError | None,
+    width: int,
+    *,
+    busy: bool,
+    key: Key,
+) -> Content:
+    """What a backend has found, or why there is nothing."""
+    if backend is None:
+        return _no_vectors(busy=busy)
+    if isinstance(nearest, EmbedctlError):
+        return failure_text(nearest.what, nearest.why, nearest.remedy)
+    if nearest is None:
+        again = (key("playground.run"), _KEY)
+        return Content("") if busy else Content.assemble("Not searched: ", again, " does it.")
+    return nearest_text(texts, nearest, width)
+
+
+def _no_vectors(*, busy: bool) -> Content:
+    return Content("") if busy else Content("No backend gave vectors; Vectors says what to do.")
+
+
+def nearest_text(texts: Sequence[str], nearest: Nearest, width: int, *, whole: bool = False) -> Content:
+    """Per text, the passages with their cosines; each on two lines at most, unless they are wanted whole."""
     backend = (nearest.backend, f"bold $series-{nearest.backend}")
     rows = [Content.assemble(backend, (f" · {nearest.corpus}", "$text-muted"))]
     if nearest.waiting:
@@ -187,16 +222,19 @@ def nearest_text(texts: Sequence[str], nearest: Nearest, width: int) -> Content:
         rows.append(Content.assemble((f"{number:>3} {text}", "bold")).truncate(width, ellipsis=True))
         if not passages:
             rows.append(Content.assemble(("    this text got no vector", "$text-warning")))
-        rows += [_clipped(f"    {one.cosine:6.3f} {one.group:<2} ", one.text, width) for one in passages]
+        most = None if whole else _PASSAGE_LINES
+        rows += [
+            _passage(f"    {one.cosine:6.3f} {one.group:<2} ", one.text, width, most) for one in passages
+        ]
     return Content("\n").join(rows)
 
 
-def _clipped(lead: str, text: str, width: int) -> Content:
-    """`text` beside `lead`, broken at words; what is beyond its second line is left out."""
+def _passage(lead: str, text: str, width: int, most: int | None) -> Content:
+    """`text` beside `lead`, broken at words; lines beyond the first `most` are left out."""
     room = max(16, width - len(lead))
     lines = Content(" ".join(text.split())).wrap(room)
-    kept = lines[:_PASSAGE_LINES]
-    if len(lines) > _PASSAGE_LINES:
+    kept = lines[:most]
+    if len(lines) > len(kept):
         kept[-1] = Content.assemble(kept[-1].truncate(room - 1), "…")
     indent = " " * len(lead)
     return Content.assemble((lead, "bold $primary"), Content(f"\n{indent}").join(kept))

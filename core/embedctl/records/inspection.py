@@ -55,6 +55,11 @@ class Tokenisation:
     absence: Failure | None = None
     """Why there are no pieces."""
 
+    @property
+    def read(self) -> int | None:
+        """Tokens of all texts that the model reads; None without pieces."""
+        return None if self.absence is not None else sum(one.read for one in self.texts)
+
 
 @dataclass(frozen=True, slots=True)
 class NearPassage:
