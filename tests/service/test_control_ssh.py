@@ -305,7 +305,8 @@ def test_through_a_real_server(tmp_path: Path, home: Path, monkeypatch: pytest.M
             heard.wait_for(
                 lambda found: (
                     [m.connected for m in found if isinstance(m, ConnectionChanged)] == [True, False, True]
-                )
+                ),
+                timeout=30.0,
             )
             assert remote.runs()
             remote.close()
