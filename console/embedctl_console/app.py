@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import select
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -21,6 +17,7 @@ from textual.widgets import Static
 from embedctl.errors import EmbedctlError
 from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS, bindings_of, is_available
 from embedctl_console.bridge import FLUSH_EVERY, Bridge
+from embedctl_console.hangup import end_with_terminal
 from embedctl_console.jobs import Jobs
 from embedctl_console.modes import screen_maker
 from embedctl_console.pace import Pace
@@ -134,9 +131,7 @@ class ConsoleApp(App[None]):
             self.add_mode(name, screen_maker(name, self.clock))
         if not self.is_headless:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave_on_signal)
-            signal.signal(signal.SIGHUP, self._terminal_gone)
-        if self.is_web:
-            threading.Thread(target=self._watch_page, name="console-page", daemon=True).start()
+            end_with_terminal(self)
         # After the refresh: the first paint must not wait for the imports that opening the engine causes.
         self.call_after_refresh(self._start_opening)
 
@@ -367,29 +362,6 @@ class ConsoleApp(App[None]):
     def _leave_on_signal(self) -> None:
         if not self.leaving:
             self._leave()
-
-    def _watch_page(self) -> None:
-        """A page's keys come through a pipe, which hangs up when its server was killed; nobody else tells."""
-        page = select.poll()
-        page.register(sys.stdin.fileno(), 0)
-        page.poll()
-        self._terminal_gone()
-
-    def _terminal_gone(self, *_: object) -> None:
-        """Close the engine and end without a word.
-
-        Nothing can be drawn any more, and the event loop may hang already: once a write to the terminal has
-        failed, Textual's writer thread is gone and its queue takes no more. So neither has a part in this.
-        """
-        self.leaving = True
-
-        def close_and_end() -> None:
-            try:
-                self.close_engine()
-            finally:
-                os._exit(128 + signal.SIGHUP)
-
-        threading.Thread(target=close_and_end, name="console-hangup").start()
 
     def _leave(self) -> None:
         from embedctl_console.screens.notices import LeavingScreen
