@@ -174,7 +174,7 @@ class _Measuring:
         least = stage.least(self.bench)
         if least <= left:
             return ""
-        return f"it takes about {least:,.0f} s, and {max(0.0, left):,.0f} s of {self.limit:,.0f} s are left"
+        return f"it takes about {least:,.1f} s, and {max(0.0, left):,.1f} s of {self.limit:,.0f} s are left"
 
     def _reporter(self, stage: Stage, number: int, planned: float, later: float) -> Callable[[float], None]:
         """Tells the seconds that have passed, of those and the ones that are still to come."""

@@ -171,7 +171,7 @@ class Bulk:
                 *([Figure("texts_per_s", rate.estimate, "per_second", rate.low, rate.high)] if rate else []),
                 _per_thousand("energy_gross_joule", one, 0.0),
                 _per_thousand("energy_above_idle_joule", one, idle),
-                Figure("idle_watt", idle, "watt", note="both backends loaded, no requests"),
+                Figure("idle_watt", idle, "watt", note="loaded, no requests"),
             ),
             series={
                 "texts_per_s": tuple(one.rates),
