@@ -71,7 +71,7 @@ REPLAY_ACTIONS: Final = (
     ),
     _replay(
         "end", "end", "The end", "jump to where the recording broke off",
-        action="jump(1)", pair=("home end", "Begin, end"),
+        action="jump(1)", pair=("home end", "Jump"),
     ),
     _replay(
         "begin", "home", "The begin", "jump to the begin of the last minute", action="jump(-1)", shown=False

@@ -17,12 +17,12 @@ from embedctl.errors import EmbedctlError
 from embedctl.format import format_count, format_moment
 from embedctl.records import Event
 from embedctl.series import History
-from embedctl_console.actions import NO_KEYMAP, bindings_of, key_of
+from embedctl_console.actions import CHART, NO_KEYMAP, bindings_of, key_of
 from embedctl_console.screens.history_about import about_event
 from embedctl_console.screens.history_charts import HistoryCharts
 from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
 from embedctl_console.screens.history_ends import LostEnd, find_ends, lost_mark, lost_text, resumed_text
-from embedctl_console.screens.history_export import export_path, write_json, write_png, write_text
+from embedctl_console.screens.history_export import PICTURES, export_path, write_json, write_picture
 from embedctl_console.screens.history_replay import AFTER_S, REPLAYED_S, Footage
 from embedctl_console.screens.history_series import STATISTICS
 from embedctl_console.screens.history_spans import ASKED, MarkedSpans, figures_text, read_figures
@@ -148,7 +148,8 @@ class HistoryScreen(HistoryCharts):
             return event_text(event, self._tz)
         if self._main.cursor is not None:
             keys = " and ".join(self._key(f"{way}-event") for way in ("next", "previous"))
-            return f"no event here · {keys} jump to events · escape takes the cursor away"
+            drop = self._key("no-cursor", CHART)
+            return f"no event here · {keys} jump to events · {drop} takes the cursor away"
         if spans:
             names = " and ".join(span.name for span in spans)
             inspect, unmark = self._key("inspect"), self._key("unmark")
@@ -160,16 +161,17 @@ class HistoryScreen(HistoryCharts):
         count = len(self._events())
         found = f"{count} events" if count != 1 else "1 event"
         keys = " and ".join(self._key(f"{way}-event") for way in ("next", "previous"))
-        return f"{found} in this window · ← → read values · {keys} jump to events"
+        read = " ".join(self._key(way, CHART) for way in ("left", "right"))
+        return f"{found} in this window · {read} read values · {keys} jump to events"
 
     def _lost_text(self, end: LostEnd) -> str:
         keys = f"{self._key('lost-end')} shows, {self._key('replay')} plays it"
         return f"{lost_text(end, self._tz)} · {keys}\nwithout a goodbye; {resumed_text(end)}"
 
-    def _key(self, name: str) -> str:
-        """The key of an action of this screen, as the user has it."""
+    def _key(self, name: str, where: str = "history") -> str:
+        """The key of an action, as the user has it."""
         state = self.console.state
-        return key_of(f"history.{name}", state.keymap if state is not None else NO_KEYMAP)
+        return key_of(f"{where}.{name}", state.keymap if state is not None else NO_KEYMAP)
 
     def _moment(self, at: float) -> str:
         return format_moment(at, self._tz)
@@ -354,24 +356,16 @@ class HistoryScreen(HistoryCharts):
         if shown is None:
             self.app.notify("The window is still being read.", severity="warning")
             return
-        write: Callable[[], str]
-        if ending == "csv":
+        picture = self.app.export_screenshot(title="embedctl history") if ending in PICTURES else ""
 
-            def write() -> str:
+        def write() -> str:
+            if ending == "csv":
                 path.parent.mkdir(parents=True, exist_ok=True)
                 return f"{format_count(engine.export_csv(path, since, until))} rows"
-
-        elif ending == "json":
-
-            def write() -> str:
+            if ending == "json":
                 return f"{format_count(write_json(path, shown, since, until))} points"
-
-        else:
-            picture = self.app.export_screenshot(title="embedctl history")
-
-            def write() -> str:
-                (write_png if ending == "png" else write_text)(path, picture)
-                return "picture"
+            write_picture(path, picture)
+            return "picture"
 
         self.run_worker(self._export(path, write), group="history-export", exclusive=True)
 

@@ -21,6 +21,7 @@ FORMATS: Final = {
     "svg": "the same picture as lines, which stay sharp at any size",
 }
 """By ending, what it holds."""
+PICTURES: Final = frozenset({"png", "svg"})
 
 
 def export_path(folder: Path, since: float, until: float, tz: tzinfo | None, ending: str) -> Path:
@@ -43,30 +44,21 @@ def write_json(target: Path, shown: History, since: float, until: float) -> int:
         tuple(event for event in shown.events if since <= event.at < until),
     )
     document = {"schema_version": 1, "kind": "history", "data": history_document(inside)}
-    write_text(target, json.dumps(document, ensure_ascii=False, default=str))
+    with whole_file(target) as part:
+        part.write_text(json.dumps(document, ensure_ascii=False, default=str), encoding="utf-8")
     return sum(len(series) for series in inside.series.values())
 
 
-def write_png(target: Path, svg: str) -> None:
-    """[slow] Write a screen's picture, whole or not at all.
+def write_picture(target: Path, svg: str) -> None:
+    """[slow] Write a screen's picture as the target's ending says, whole or not at all.
 
     Raises:
         StoreError: The file cannot be written.
         EmbedctlError: The picture could not be drawn.
     """
-    content = png_of(svg)
+    content = png_of(svg) if target.suffix == ".png" else svg.encode()
     with whole_file(target) as part:
         part.write_bytes(content)
-
-
-def write_text(target: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        StoreError: It cannot be written.
-    """
-    with whole_file(target) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def _cut(series: Series, since: float, until: float) -> Series:

@@ -9,7 +9,7 @@ from typing import Final
 
 from textual.content import Content
 
-from embedctl.format import ABSENT, format_duration, format_moment, format_value
+from embedctl.format import ABSENT, format_clock, format_duration, format_moment, format_value, local_time
 from embedctl.metrics import METRICS, Unit
 from embedctl.series import History, WindowStatistics, counted, integrated, window_statistics
 from embedctl_console.screens.history_series import STATISTICS
@@ -108,7 +108,8 @@ def read_figures(read: Read, spans: Sequence[Span]) -> tuple[SpanFigures, ...]:
 
 def figures_text(spans: Sequence[SpanFigures], width: int, tz: tzinfo | None) -> Content:
     """One span in full, or two side by side with the change from the first to the second."""
-    heads = [_head(one, tz) for one in spans]
+    names = max((len(one.name) for one in spans), default=0)
+    heads = [_head(one, names, tz) for one in spans]
     if not any(one.found for one in spans):
         return Content("\n").join([*heads, Content(""), Content("Nothing was recorded in it.")])
     rows = _one(spans[0]) if len(spans) == 1 else _two(spans[0], spans[1], wide=width >= 112)
@@ -118,11 +119,14 @@ def figures_text(spans: Sequence[SpanFigures], width: int, tz: tzinfo | None) ->
     )
 
 
-def _head(span: SpanFigures, tz: tzinfo | None) -> Content:
+def _head(span: SpanFigures, names: int, tz: tzinfo | None) -> Content:
+    """Name, begin, end and length, on one line of 80 cells; `names` is the width of the longest name."""
     length = format_duration(span.until - span.since)
+    since, until = (local_time(at, tz) for at in (span.since, span.until))
+    end = format_clock if since.date() == until.date() else format_moment
     return Content.assemble(
-        (f"{span.name}  " if span.name else "", "bold $text-accent"),
-        f"{format_moment(span.since, tz)} – {format_moment(span.until, tz)}",
+        (f"{span.name:<{names}}  " if span.name else "", "bold $text-accent"),
+        f"{format_moment(span.since, tz)} – {end(span.until, tz)}",
         (f"  {length}, entries of {resolution_text(span.resolution)}", "$text-muted"),
     )
 
