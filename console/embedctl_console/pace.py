@@ -121,7 +121,7 @@ class Pace:
         if driver is None or not self._waiting or self.speed is Speed.FAST:
             return
         self._waiting = False
-        now = [cells_of(strip, app.size.width) for strip in _strips(app)]
+        now = [cells_of(strip, app.size.width) for strip in strips_of(app)]
         before = self._shown
         if before is not None and [len(line) for line in before] != [len(line) for line in now]:
             before = None
@@ -183,7 +183,7 @@ class Pace:
                 await asyncio.wait_for(self._ended.wait(), _LAST_ANSWER_S)
 
 
-def _strips(app: ConsoleApp) -> list[Strip]:
+def strips_of(app: ConsoleApp) -> list[Strip]:
     """The whole screen with what shows through from behind it, line by line."""
     from textual._compositor import LayoutUpdate
     from textual.strip import Strip

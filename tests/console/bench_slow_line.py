@@ -39,9 +39,9 @@ KEYS = (
     ("9", "Keys everywhere"),
     ("7", "torch"),
     ("1", "Memory pool"),
-    ("s", "expected"),
+    ("s", "Switch from"),
     ("\x1b", "Memory pool"),
-    ("4", "15 min"),
+    ("4", "15m"),
 )
 _TICK_S = 0.05
 
