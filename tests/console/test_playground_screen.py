@@ -125,11 +125,13 @@ class TestScreen:
             await press(pilot, "e", "a", "ctrl+r")
             assert asked(engine) == ["tokens"]  # pieces need no backend
             assert "│▁a│" in screen_text(pilot)
-            assert "no backend is loaded: esc l" in screen_text(pilot)
+            assert "no backend was loaded: esc l" in screen_text(pilot)
             assert "ollama is unavailable" in screen_text(pilot)
             await press(pilot, "escape", "l")
             assert ("load", "native") in engine.calls
             engine.job("load").finish()
+            await settle(pilot)
+            assert "native is loaded by now: ctrl+r asks it too" in screen_text(pilot)
             await press(pilot, "e")
 
             mine, entered = list[CancelToken](), threading.Event()
@@ -165,7 +167,7 @@ class TestWords:
     BACKENDS = (canned.native(), canned.ollama())
 
     def said(self, **answers: Any) -> str:
-        found = Findings(("a", "b", "c"), answers=answers)
+        found = Findings(("a", "b", "c"), asked=tuple(answers), answers=answers)
         return vectors_text(found, self.BACKENDS, 76, PLAIN).plain
 
     def test_what_was_cut_or_failed_stands_beside_its_text(self) -> None:
@@ -212,7 +214,7 @@ class TestWords:
         ],
     )
     def test_every_state_has_its_next_step(self, state: BackendState, words: str) -> None:
-        found = Findings(("a",), answers={"ollama": answer("ollama")})
+        found = Findings(("a",), asked=("ollama",), answers={"ollama": answer("ollama")})
         assert words in absence_text(canned.native(state), found, PLAIN).plain
 
     def test_only_lines_that_say_something_are_texts(self) -> None:

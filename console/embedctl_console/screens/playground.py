@@ -16,7 +16,7 @@ from textual.widgets import TextArea
 from embedctl.errors import Cancelled, EmbedctlError
 from embedctl.format import format_duration
 from embedctl.progress import CancelToken
-from embedctl.records import BackendState, Nearest
+from embedctl.records import Nearest
 from embedctl.similarity import cosine_matrix
 from embedctl_console.actions import bindings_of
 from embedctl_console.screens.base import ConsoleScreen
@@ -24,6 +24,7 @@ from embedctl_console.screens.playground_findings import EXAMPLES, MOST_TEXTS, F
 from embedctl_console.screens.playground_passages import PassagesDialog, read_passages
 from embedctl_console.screens.playground_pieces import tokens_text
 from embedctl_console.screens.playground_text import (
+    LOADABLE,
     about_text,
     cosines_text,
     empty_text,
@@ -50,7 +51,6 @@ _VIEWS: Final = {"pieces": "Pieces", "vectors": "Vectors", "cosines": "Cosines",
 _ALL_FROM: Final = (120, 32)
 """Columns and rows from which on all views have room beside each other."""
 _KEY: Final = "bold $footer-key-foreground"
-_LOADABLE: Final = (BackendState.UNLOADED, BackendState.FAILED, BackendState.UNKNOWN)
 
 
 class PlaygroundScreen(ConsoleScreen):
@@ -363,7 +363,7 @@ class PlaygroundScreen(ConsoleScreen):
     def action_load_missing(self) -> None:
         state, engine = self.console.state, self.console.engine
         assert state is not None
-        missing = next((one.name for one in state.status.backends if one.state in _LOADABLE), None)
+        missing = next((one.name for one in state.status.backends if one.state in LOADABLE), None)
         if missing is not None:
             self.console.jobs.start(lambda: engine.load(missing))
 

@@ -29,6 +29,8 @@ class Findings:
     texts: tuple[str, ...]
     left_out: int = 0
     """Texts beyond `MOST_TEXTS`."""
+    asked: tuple[BackendName, ...] = ()
+    """The backends that were loaded when the work began."""
     tokens: Tokenisation | None = None
     answers: dict[BackendName, EmbedResult | EmbedctlError] = field(default_factory=dict)
     """By backend, what it answered or why it did not."""

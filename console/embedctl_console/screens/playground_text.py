@@ -23,7 +23,8 @@ Key = Callable[[str], str]
 """The key of an action, as it is printed."""
 
 _KEY: Final = "bold $footer-key-foreground"
-_LOADABLE: Final = (BackendState.UNLOADED, BackendState.FAILED, BackendState.UNKNOWN)
+LOADABLE: Final = (BackendState.UNLOADED, BackendState.FAILED, BackendState.UNKNOWN)
+"""States in which a load may help."""
 _COLUMN, _COSINE = 12, 10
 """Cells of the table's columns: one per backend, and the cosine of the two."""
 _PASSAGE_LINES: Final = 2
@@ -53,9 +54,9 @@ def about_text(found: Findings, *, stale: bool, stopped: bool, key: Key) -> Cont
     if stopped:
         again = (key("playground.run"), _KEY)
         parts.append(Content.assemble(("stopped: ", "$text-warning"), again, " goes on"))
-    if found.tokens is not None and not found.answers and not stopped:
+    if not found.asked:
         parts.append(
-            Content.assemble(("no backend is loaded: ", "$text-warning"), (key("playground.load"), _KEY))
+            Content.assemble(("no backend was loaded: ", "$text-warning"), (key("playground.load"), _KEY))
         )
     if found.tokens is not None and found.tokens.absence is None:
         limit = ABSENT if found.tokens.limit is None else f"{found.tokens.limit:,} tokens"
@@ -155,11 +156,11 @@ def absence_text(status: BackendStatus, found: Findings | None, key: Key) -> Con
     """What to do about a backend that gave no vectors; empty for one that did."""
     name = Content.assemble((status.name, f"bold $series-{status.name}"))
     if status.state is BackendState.READY:
-        if found is None or not found.answers or status.name in found.answers:
+        if found is None or status.name in found.asked:
             return Content("")
         return Content.assemble(name, " is loaded by now: ", (key("playground.run"), _KEY), " asks it too")
     head = Content.assemble(("○ ", "$text-warning"), name, f": {status.state}; ")
-    if status.state in _LOADABLE:
+    if status.state in LOADABLE:
         return Content.assemble(head, (key("playground.load"), _KEY), " loads it")
     if status.state is BackendState.MODEL_MISSING:
         return Content.assemble(head, (key("everywhere.show-models"), _KEY), " opens Models, to fetch it")

@@ -32,6 +32,7 @@ async def look(
         EmbedctlError: There are no pieces for another reason than a missing tokenizer.
         Cancelled: `cancel` was set.
     """
+    found.asked = tuple(backends)
     tell("reading the pieces")
     found.tokens = await run_in_thread(engine.tokens, found.texts)
     for name in backends:
