@@ -8,13 +8,26 @@ the whole interval is at least as good as claimed, a plain figure where the whol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from embedctl.format import format_ms, format_number
 from embedctl.lab.claims_charts import charts
-from embedctl.lab.claims_evidence import BATCH, NATIVE, OLLAMA, ONE_TEXT, Evidence, Seen, evidence_of, rate_of
+from embedctl.lab.claims_evidence import (
+    BATCH,
+    NATIVE,
+    OLLAMA,
+    ONE_TEXT,
+    Evidence,
+    Seen,
+    evidence_of,
+    rate_of,
+    source,
+)
 from embedctl.lab.claims_quality import quality_claims
+from embedctl.lab.coexist import ROUNDS
 from embedctl.lab.energy import SWEEP
+from embedctl.lab.overhead import OWN_SHARE
 from embedctl.lab.statistics import unpaired_ratio
 from embedctl.records import Claim, ClaimsReport, ClaimVerdict, Fingerprint, Interval, Run, Study
 
@@ -253,6 +266,7 @@ def _side_by_side(shown: Evidence) -> Claim:
             "side-by-side", "side by side", text, claimed,
             f"{kept} of its tokens/s kept, embedding p99 {slower}",
             row.tokens_kept, verdicts.get(row.verdict, "undecided"), why + reasons, (name,),
+            f"embedctl coexist --rounds {2 * ROUNDS}" if row.verdict == "undecided" else "",
         )  # fmt: skip
     return _missing("side-by-side", "side by side", text, claimed, "embedctl coexist")
 
@@ -337,7 +351,10 @@ def _notes(shown: Evidence) -> tuple[str, ...]:
         told.append(f"the claims are about BGE-M3, and what was measured is {', '.join(models)}")
     elif len(models) > 2:
         told.append(f"the evidence is of several models: {', '.join(models)}")
-    return tuple(told)
+    shares = (
+        f"{note} ({source(run)})" for run in shown.runs for note in run.notes if note.startswith(OWN_SHARE)
+    )
+    return (*told, *islice(shares, 1))
 
 
 def _marks(shown: Evidence) -> Iterator[Fingerprint]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from embedctl.format import format_number
-from embedctl.records import Claim, ClaimsReport
+from embedctl.records import Claim, ClaimsReport, ClaimVerdict
 
 TITLE: Final = "The design document's claims, measured"
 SIMULATED: Final = (
     "Simulated: these figures come from the demo, whose GPU, Hub and Ollama server are simulated. "
     "They say nothing about a real machine."
 )
-_SEVERAL: Final = {
+_SEVERAL: Final[dict[ClaimVerdict, str]] = {
     "holds": "hold",
     "does not hold": "do not hold",
     "undecided": "undecided",
@@ -39,8 +40,10 @@ def interval_of(claim: Claim) -> str:
 
 def counts(report: ClaimsReport) -> str:
     """How many claims hold, do not hold, …"""
+    told = Counter(one.verdict for one in report.claims)
     return ", ".join(
-        f"{sum(one.verdict == verdict for one in report.claims)} {word}" for verdict, word in _SEVERAL.items()
+        f"{told[verdict]} {verdict if told[verdict] == 1 else several}"
+        for verdict, several in _SEVERAL.items()
     )
 
 
