@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from embedctl.lab.stages import Bench, Rows, error_notes, measurement, shortened
-from embedctl.lab.statistics import mean_interval, ratio_interval, verdict
+from embedctl.lab.statistics import ENOUGH, mean_interval, ratio_interval, verdict
 from embedctl.lab.targets import Tally, Target, send
 from embedctl.lab.window import SampleWindow
 from embedctl.records import BackendName, Comparison, Figure, Measurement
@@ -43,7 +43,8 @@ def best_batch_note(bench: Bench, target: Target) -> str:
         return ""
     good = row.requests - row.errors
     budget = f" (about {row.tokens / good:,.0f} tokens a request)" if row.tokens and good else ""
-    return f"{target.name}: best batch {size}{budget}, {row.texts_per_s:,.0f} texts/s"
+    few = ", n too small" if good < ENOUGH[0.50] else ""
+    return f"{target.name}: best batch {size}{budget}, {row.texts_per_s:,.0f} texts/s{few}"
 
 
 def _as_good(bench: Bench, target: Target) -> set[int]:

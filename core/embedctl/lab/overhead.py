@@ -9,6 +9,8 @@ from embedctl.lab.statistics import percentile
 from embedctl.lab.targets import Pace, Target, send
 from embedctl.records import EmbedResult, Fingerprint
 
+OWN_SHARE: Final = "the lab's own share"
+"""How the note begins."""
 _REQUESTS: Final = 300
 _WAITS: Final = 20
 _TYPICAL_S: Final = 0.010
@@ -25,7 +27,7 @@ def overhead_note(pace: Pace) -> str:
     late = [send(waiting, ["a text"], pace.now).seconds - _TYPICAL_S for _ in range(_WAITS)]
     added, most = percentile(nothing, 0.50) or 0.0, percentile(late, 0.50) or 0.0
     return (
-        f"the lab's own share: {added * 1e6:.1f} µs a request with a target that does nothing; at most "
+        f"{OWN_SHARE}: {added * 1e6:.1f} µs a request with a target that does nothing; at most "
         f"{most / _TYPICAL_S:.1%} of a {_TYPICAL_S * 1e3:.0f} ms answer"
     )
 

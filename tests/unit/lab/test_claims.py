@@ -267,6 +267,9 @@ def test_another_model_than_the_claims_is_told() -> None:
     mark = replace(canned.fingerprint("native"), model="all-MiniLM-L6-v2")
     assert "what was measured is all-MiniLM-L6-v2" in claims([run(marks=(mark,))], [], at=AT).notes[0]
     assert not claims([run()], [], at=AT).notes
+    shares = [replace(run(), notes=(f"the lab's own share: {n} µs a request",)) for n in (2, 9)]
+    (told,) = claims(shares, [], at=AT).notes
+    assert told.startswith("the lab's own share: 2 µs a request (run ")  # the newest run's
 
 
 def test_charts_come_from_the_same_evidence() -> None:

@@ -11,6 +11,7 @@ from itertools import groupby, pairwise
 import pytest
 
 from embedctl.errors import Cancelled
+from embedctl.headlines import describe
 from embedctl.lab.closed_loop import ClosedLoop
 from embedctl.lab.cold_start import ColdStart
 from embedctl.lab.energy import Bulk, best_batch, best_batch_note, bulk_batches
@@ -204,6 +205,7 @@ def test_loads_of_the_same_backend_are_seldom_called_different_and_a_faster_one_
     assert {one.metric for one in found} == {"p95"}
     (faster,) = compare_loads("load 60 %", 0.6, ("ollama", blocks_of(1)), ("native", blocks_of(2, 1.5)))
     assert (faster.verdict, faster.candidate) == ("faster", "native")
+    assert "native 2.5× as fast as ollama by p95" in describe(faster)  # it waits less, too
 
 
 def test_loads_at_capacity_are_judged_by_what_is_answered_in_time() -> None:
@@ -211,6 +213,7 @@ def test_loads_at_capacity_are_judged_by_what_is_answered_in_time() -> None:
     (found,) = compare_loads("load 120 %", 1.2, ("ollama", [late] * 6), ("native", [good] * 6))
     assert (found.metric, found.verdict) == ("goodput", "faster")
     assert found.ratio.estimate == pytest.approx((40 / 1.0) / (12 / 1.5))
+    assert describe(found) == "load 120 %: native 5× the goodput of ollama (5–5), faster"
     nothing = LoadBlock((0.5,), 0, 1.0)
     assert compare_loads("load 120 %", 1.2, ("ollama", [nothing] * 6), ("native", [good] * 6)) == ()
 
@@ -284,7 +287,7 @@ def sweep(bench: Bench, rates: dict[int, float], backend: str = "native") -> Non
                 backend,
                 f"batch of {size}",
                 size,
-                4,
+                6,
                 0,
                 (1.0,),
                 1.0,
@@ -304,8 +307,10 @@ def test_the_best_batch_is_the_smallest_of_those_that_are_as_good(pace: VirtualP
     sweep(bench, {16: 700.0, 32: 970.0, 64: 1000.0, 128: 950.0})
     assert best_batch(bench, bench.targets[0]) == 32
     assert best_batch_note(bench, bench.targets[0]) == (
-        "native: best batch 32 (about 320 tokens a request), 970 texts/s"
+        "native: best batch 32 (about 213 tokens a request), 970 texts/s"
     )
+    bench.done = [replace(row, requests=5) for row in bench.done]
+    assert best_batch_note(bench, bench.targets[0]).endswith(", n too small")
 
 
 def test_bulk_work_is_the_same_for_both_where_one_batch_is_as_good_as_the_best_for_each(
