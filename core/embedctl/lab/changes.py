@@ -23,11 +23,12 @@ def changes(
     unchanged: the settings that decide it are compared, too.
     """
     present = {mark.backend: mark for mark in now}
-    found = [
-        f"{key}: {settings_then[key]} → {settings_now[key]}"
+    set_anew = [
+        key
         for key in sorted(settings_then.keys() & settings_now.keys())
         if settings_then[key] != settings_now[key]
     ]
+    found = [f"{key}: {settings_then[key]} → {settings_now[key]}" for key in set_anew]
     for old in then:
         new = present.get(old.backend)
         if new is None:
@@ -37,7 +38,10 @@ def changes(
         found += [
             f"{old.backend} {name}: {before[name]} → {value}"
             for name, value in after.items()
-            if value is not None and before.get(name) is not None and _differ(before[name], value)
+            if value is not None
+            and before.get(name) is not None
+            and _differ(before[name], value)
+            and f"{old.backend}.{name}" not in set_anew  # told already
         ]
     return tuple(found)
 

@@ -37,3 +37,9 @@ def test_settings_and_missing_backends_count() -> None:
     assert changes(
         [], both, {"native.dtype": "auto", "old": "1"}, {"native.dtype": "float32", "new": "1"}
     ) == ("native.dtype: auto → float32",)
+
+
+def test_what_a_setting_changed_is_told_once() -> None:
+    then, now = ([fingerprint("ollama", options={"num_batch": size})] for size in (8192, 512))
+    before, after = {"ollama.num_batch": "8192"}, {"ollama.num_batch": "512"}
+    assert changes(then, now, before, after) == ("ollama.num_batch: 8192 → 512",)
