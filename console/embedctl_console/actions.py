@@ -132,6 +132,14 @@ ACTIONS: Final = (
         shown=False,
     ),
     Action(
+        "copy",
+        "ctrl+y",
+        "Copy",
+        "copy the text marked with the mouse, else the screen; also to a file",
+        action="copy_screen",
+        shown=False,
+    ),
+    Action(
         "slow-line",
         "ctrl+l",
         "Slow line",

@@ -17,6 +17,7 @@ from textual.widgets import Static
 from embedctl.errors import EmbedctlError
 from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS, bindings_of, is_available
 from embedctl_console.bridge import FLUSH_EVERY, Bridge
+from embedctl_console.copying import copy
 from embedctl_console.hangup import end_with_terminal
 from embedctl_console.jobs import Jobs
 from embedctl_console.modes import screen_maker
@@ -325,9 +326,12 @@ class ConsoleApp(App[None]):
         self.theme = next_theme(self.theme)
         self.notify(f"`embedctl config set console.theme {self.theme}` keeps it", title=self.theme)
 
+    async def action_copy_screen(self) -> None:
+        if self._engine is not None:
+            await copy(self)
+
     def action_slow_line(self) -> None:
-        slow = self.pace.toggle()
-        said = "on: news every few seconds" if slow else "off: all is drawn at once"
+        said = "on: news every few seconds" if self.pace.toggle() else "off: all is drawn at once"
         self.notify(f"{said}; `embedctl config set console.slow_line` keeps it", title="Slow line")
 
     # The terminal
