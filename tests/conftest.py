@@ -17,6 +17,27 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # the processor time of every test that runs torch; a worker's own environment says the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+_WITH_TORCH = (
+    "tests/unit/encoder/",
+    "tests/unit/lab/test_quality_reference.py",
+    "tests/unit/worker/test_worker_fairness.py",
+    "tests/unit/worker/test_worker_tune.py",
+)
+"""Tests that load torch into their own process."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As `--dist loadfile`, and one process runs all tests that load torch, which takes it some seconds."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "torch" if nodeid.startswith(_WITH_TORCH) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 _INHERITED = ("EMBEDCTL_", "EMBEDDING_", "HF_", "HUGGING_FACE_", "OLLAMA_", "NO_COLOR", "FORCE_COLOR")
 
 

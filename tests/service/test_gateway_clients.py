@@ -10,7 +10,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import ollama
@@ -22,10 +22,7 @@ from tests.support.fake_backend import vector_of
 from tests.support.gateways import Served, served
 from tests.support.late import late
 
-if TYPE_CHECKING:
-    import openai
-else:
-    openai = late("openai")
+openai = late("openai")
 
 KEY = "a-key-for-the-clients-test"
 TEXTS = ["first text", "second text"]

@@ -20,7 +20,7 @@ class _Late:
         object.__setattr__(self, "_name", name)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__test__":  # pytest asks this of whatever a test file holds
+        if name in ("__bases__", "__test__"):  # pytest asks these of whatever a test file holds
             raise AttributeError(name)
         return getattr(import_module(self._name), name)
 
