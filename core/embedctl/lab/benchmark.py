@@ -26,6 +26,8 @@ from embedctl.progress import CancelToken, Progress
 from embedctl.records import Fingerprint, Machine, Run
 
 _GATE_TEXTS = 8
+_MEASURING: Final = 0.5
+"""Of the time, for measuring at least, however long the loading took."""
 _KEEPING: Final = 0.04
 """Of the time, held back where it is shared out: working out rows and storing them takes time as well."""
 OF_QUESTIONS: Final = "batches are of questions: passages would have taken more time than there is"
@@ -119,6 +121,8 @@ class _Measuring:
         """Measure what is not there yet; returns the run as kept at the end."""
         before = self.run.seconds
         self.bench.deadline = self.begun + self.limit - before
+        if not before:  # a load that took long must not leave a run of nothing
+            self.bench.deadline = max(self.bench.deadline, self.bench.pace.now() + _MEASURING * self.limit)
         for number, stage in enumerate(self.stages):
             if self._is_done(stage):
                 continue

@@ -25,8 +25,8 @@ _THOROUGH_LENGTHS: Final = (
 class Preset:
     stages: tuple[Stage, ...]
     limit: float
-    """Seconds for the whole, loading included. Where they do not suffice, stages are shortened, and those
-    that cannot be are left out; the run says so."""
+    """Seconds for the whole, loading included, of which half at least are for measuring. Where they do not
+    suffice, stages are shortened, and those that cannot be are left out; the run says so."""
 
 
 def _lengths(lengths: tuple[int, ...], *, blocks: int, budget: float) -> tuple[ClosedLoop, ...]:

@@ -105,6 +105,13 @@ def test_quick_on_two_busy_cores_sends_less_rather_than_leaving_out_a_batch_size
     assert any(note.startswith("batch of 128 shortened to fit into the time: ") for note in run.notes)
 
 
+def test_a_load_that_took_all_the_time_leaves_half_as_much_for_measuring(pace: VirtualPace) -> None:
+    pace.sleep(80.0)
+    run = measure(quick("native", pace, 0.02), pace=pace, begun=0.0)
+    assert [row.shape for row in run.measurements] == SHAPES
+    assert 80 < run.seconds < 80 + PRESETS["quick"].limit / 2 + 3
+
+
 def test_a_backend_that_takes_long_for_one_text_and_not_for_many_gets_its_passages(pace: VirtualPace) -> None:
     """100 ms whatever the request: only a batch shows it."""
     backend = Scripted("native", pace, lambda texts: 0.1)
