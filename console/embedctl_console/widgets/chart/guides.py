@@ -140,11 +140,12 @@ def draw_labels(canvas: Canvas, scene: Scene, area: PlotArea, marked: Mapping[in
 def heaviest_marks(scene: Scene, area: PlotArea) -> dict[int, Mark]:
     """The mark that each column of the frame with marks shows."""
     heaviest: dict[int, Mark] = {}
-    since, until = scene.viewport.since, scene.viewport.until
+    since, until, span = scene.viewport.since, scene.viewport.until, scene.viewport.span
     for mark in scene.marks:
-        if since <= mark.at < until:
-            x = area.column(mark.at, scene.viewport)
-            if x is not None and (x not in heaviest or mark.weight >= heaviest[x].weight):
+        if since <= mark.at < until:  # as `PlotArea.column` counts, without a call for each of many marks
+            x = area.x + min(area.width - 1, int((mark.at - since) / span * area.width))
+            held = heaviest.get(x)
+            if held is None or mark.weight >= held.weight:
                 heaviest[x] = mark
     return heaviest
 
