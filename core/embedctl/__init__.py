@@ -6,6 +6,6 @@ Applications need two names of it:
 """
 
 from embedctl.service import EmbeddingService, get_embedding_service
+from embedctl.version import __version__
 
 __all__ = ["EmbeddingService", "__version__", "get_embedding_service"]
-__version__ = "0.1.0"

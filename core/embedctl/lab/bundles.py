@@ -18,9 +18,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import embedctl
 from embedctl.errors import UsageError
 from embedctl.records import Run
+from embedctl.version import __version__
 
 FORMAT: Final = "embedctl-run"
 SCHEMA_VERSION: Final = 1
@@ -38,7 +38,7 @@ def export_run(run: Run, target: Path) -> None:
     document = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "embedctl": embedctl.__version__,
+        "embedctl": __version__,
         "sha256": _digest(plain),
         "run": plain,
     }
