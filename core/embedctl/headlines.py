@@ -19,6 +19,8 @@ def headline(run: Run) -> str:
     for row in run.measurements:
         if row.kind != "cold start" and row.p50_ms is not None:
             return f"{row.shape}: {row.backend} p50 {row.p50_ms:.1f} ms"
+        if (found := row.figure("ndcg")) is not None and found.value is not None:
+            return f"{row.shape}: {row.backend} NDCG@10 {found.value:.3f}"
     return "no good request" if run.measurements else "nothing measured"
 
 

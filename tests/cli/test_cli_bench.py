@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from embedctl.study_data import quality_report
 from tests.cli.conftest import CommandLine
 from tests.support import canned
 from tests.support.fake_engine import FakeEngine
@@ -68,3 +69,22 @@ def test_runs_of_other_work_are_not_compared_unless_one_insists(cli: CommandLine
     assert "native dtype: float32 → float16" in outcome.err
     outcome = cli("compare", "6", "7", "--anyway")
     assert outcome.code == 0 and "differs: native dtype: float32 → float16" in outcome.err
+
+
+def test_studies_of_quality_are_compared_alone_or_beside_runs(cli: CommandLine, fake: FakeEngine) -> None:
+    fake.stored_studies[5] = canned.quality_study(5)
+    alone = cli("compare", "study:5", "study:5", "--fail-on", "ndcg<-0.03")
+    assert alone.code == 0
+    assert "ndcg<-0.03: not met, ollama xquad-de +0.0000 (-0.0156 to +0.0156)" in alone.out
+    assert "A p50" not in alone.out
+    refused = cli("compare", "study:4", "study:5")
+    assert refused.code == 2
+    assert "Study 4 has no retrieval quality to compare" in refused.err
+    marks = quality_report(fake.stored_studies[5]).variants
+    for number in (6, 7):
+        run = fake.stored_runs[number]
+        fake.stored_runs[number] = replace(run, fingerprints=tuple(one.fingerprint for one in marks))
+    both = cli("compare", "6+study:5", "7+study:5", "--anyway", "--fail-on", "p50>9,ndcg<-0.03")
+    assert both.code == 0, both.err
+    assert "p50>9: not met" in both.out
+    assert "ndcg<-0.03: not met" in both.out

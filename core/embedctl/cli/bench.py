@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +15,12 @@ from embedctl.cli.output import emit, emit_json, emit_table, say
 from embedctl.errors import UsageError
 from embedctl.format import format_duration, format_moment, format_ms, format_number
 from embedctl.headlines import times_as
-from embedctl.records import ConditionOutcome, Run, RunComparison
+from embedctl.records import ConditionOutcome, Run, RunComparison, RunDelta
 from embedctl.run_tables import Table, changes, tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedctl.engine.facade import EngineFacade
 
 bench = typer.Typer(
@@ -146,7 +149,14 @@ def import_bundle(
 @app.command("compare")
 @bench.command("compare")
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A run's number, or a file of `bench export`.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A run's number, a file of `bench export`, a study of quality (study:5), or a run with one "
+            "beside it (3+study:5).",
+        ),
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same.")],
     fail_on: Annotated[
         str,
@@ -183,9 +193,13 @@ def compare(
 
 
 def _find(opened: EngineFacade, name: str) -> Run:
-    """A stored run by its number, or one from a file."""
+    """A stored run by its number, or one from a file; with a study of quality beside it, or in its place."""
     from embedctl.lab.bundles import import_run
+    from embedctl.lab.quality_run import as_run, with_quality
 
+    if study := re.fullmatch(r"(?:(.+)\+)?study:(\d+)", name):
+        quality = opened.study(int(study[2]))
+        return with_quality(_find(opened, study[1]), quality) if study[1] else as_run(quality)
     if name.isdecimal():
         return opened.run(int(name))
     return import_run(Path(name))
@@ -230,6 +244,20 @@ def _emit(table: Table) -> None:
 def _show_comparison(comparison: RunComparison) -> None:
     for name, run in (("A", comparison.a), ("B", comparison.b)):
         emit(f"{name}: run {run.id}  {format_moment(run.at)}  {run.headline}")
+    timed = [row for row in comparison.rows if row.a_p50_ms is not None or row.b_p50_ms is not None]
+    if timed:
+        _show_times(timed)
+    if comparison.figures and (table := changes(comparison.figures)) is not None:
+        _emit(table)
+    elif comparison.figures:
+        emit("No figure changed by more than what matters, as far as that can be said.")
+    for outcome in comparison.conditions:
+        emit(_judged(outcome))
+    for difference in comparison.differences:
+        say(f"differs: {difference}")
+
+
+def _show_times(rows: Sequence[RunDelta]) -> None:
     emit_table(
         ("shape", "backend", "A p50", "B p50", "B/A", "A texts/s", "B texts/s", "B/A texts/s"),
         [
@@ -243,27 +271,24 @@ def _show_comparison(comparison: RunComparison) -> None:
                 format_number(row.b_texts_per_s),
                 format_number(row.texts_per_s_ratio),
             )
-            for row in comparison.rows
+            for row in rows
         ],
         right=_NUMBERS,
     )
-    if comparison.figures and (table := changes(comparison.figures)) is not None:
-        _emit(table)
-    elif comparison.figures:
-        emit("No figure changed by more than what matters, as far as that can be said.")
-    for outcome in comparison.conditions:
-        emit(_judged(outcome))
-    for difference in comparison.differences:
-        say(f"differs: {difference}")
 
 
 def _judged(outcome: ConditionOutcome) -> str:
     delta, change = outcome.delta, outcome.delta.change
     value = "n/a"
     if change is not None:
-        value = format_number(change.estimate)
+        show = format_number if delta.relative else _signed
+        value = show(change.estimate)
         if change.low is not None and change.high is not None:
-            value += f" ({format_number(change.low)}–{format_number(change.high)})"
+            value += f" ({show(change.low)}{'–' if delta.relative else ' to '}{show(change.high)})"
         else:
             value += " (n too small for an interval)"
     return f"{outcome.text}: {outcome.outcome}, {delta.backend} {delta.shape} {value}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"

@@ -34,7 +34,7 @@ class Figure:
     """Where it comes from, why it is absent, or why it is not to be trusted."""
 
 
-MeasurementKind = Literal["cold start", "closed loop", "open loop", "bulk", "soak"]
+MeasurementKind = Literal["cold start", "closed loop", "open loop", "bulk", "soak", "quality"]
 
 
 @dataclass(frozen=True, slots=True)
