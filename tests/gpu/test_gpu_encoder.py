@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import threading
 from collections.abc import Iterator
@@ -13,14 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+try:
+    ctypes.CDLL("libcuda.so.1")
+except OSError:  # importing torch, to be told the same, takes each process that collects this some seconds
+    pytest.skip("needs a CUDA device", allow_module_level=True)
 
-from embedctl.encoder import precision  # noqa: E402
-from embedctl.encoder.fast import FastEncoder  # noqa: E402
-from embedctl.encoder.loading import load_model  # noqa: E402
-from embedctl.encoder.packing import pack  # noqa: E402
-from embedctl.errors import Cancelled  # noqa: E402
-from tests.support.shaped_models import Shape, shaped_model  # noqa: E402
+import torch
+
+from embedctl.encoder import precision
+from embedctl.encoder.fast import FastEncoder
+from embedctl.encoder.loading import load_model
+from embedctl.encoder.packing import pack
+from embedctl.errors import Cancelled
+from tests.support.shaped_models import Shape, shaped_model
 
 pytestmark = [
     pytest.mark.gpu,

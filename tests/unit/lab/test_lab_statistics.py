@@ -6,7 +6,6 @@ import statistics
 
 import numpy as np
 import pytest
-from scipy.signal import lfilter
 
 from embedctl.headlines import describe
 from embedctl.lab.statistics import (
@@ -23,6 +22,9 @@ from embedctl.lab.statistics import (
     verdict,
 )
 from embedctl.records import Comparison, Interval
+from tests.support.late import late
+
+signal = late("scipy.signal")
 
 
 def test_percentiles_are_measured_values() -> None:
@@ -152,7 +154,7 @@ def test_growth_is_covered_although_readings_depend_on_each_other(correlation: f
     times = [float(n) for n in range(300)]
     hits = 0
     for _ in range(400):
-        noise = lfilter([1.0], [1.0, -correlation], random_.normal(size=400))[100:]
+        noise = signal.lfilter([1.0], [1.0, -correlation], random_.normal(size=400))[100:]
         found = growth(times, (noise + 0.01 * np.arange(300)).tolist())
         assert found is not None and found.low is not None and found.high is not None
         hits += found.low <= 0.01 <= found.high
