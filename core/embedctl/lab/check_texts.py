@@ -80,7 +80,7 @@ def texts_for_check(own: Sequence[str] | None = None, own_name: str = OWN) -> Ch
     first_query = len(brought)
     first_document = first_query + len(queries) + len(rest)
     place = {key: first_document + position for position, key in enumerate(passages)}
-    built_in = f"xquad-6-languages, {len(queries) + len(rest)} questions, {len(passages)} passages"
+    built_in = f"xquad-6-languages, {len(queries) + len(rest):,} questions, {len(passages)} passages"
     return CheckTexts(
         name=built_in if own is None else f"{own_name}, {len(brought)} texts, and {built_in}",
         texts=(*brought, *(one.text for one in (*queries, *rest)), *passages.values()),
