@@ -32,12 +32,13 @@ def describe(comparison: Comparison) -> str:
         if ratio.low is not None and ratio.high is not None
         else ""
     )
-    return f"{comparison.shape}: {times_as(comparison)}{span}, {comparison.verdict}"
+    times = times_as(comparison, _short(ratio.estimate))
+    return f"{comparison.shape}: {times}{span}, {comparison.verdict}"
 
 
-def times_as(comparison: Comparison) -> str:
-    """`native 3.1× as fast as ollama`; under Poisson load by what."""
-    ratio, baseline = _short(comparison.ratio.estimate), comparison.baseline
+def times_as(comparison: Comparison, ratio: str) -> str:
+    """`native 3.1× as fast as ollama`, with `ratio` as it is to be written; under Poisson load by what."""
+    baseline = comparison.baseline
     if comparison.metric == "goodput":
         return f"{comparison.candidate} {ratio}× the goodput of {baseline}"
     by = " by p95" if comparison.metric == "p95" else ""

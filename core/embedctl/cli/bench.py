@@ -220,7 +220,7 @@ def _show(run: Run, as_json: bool) -> None:
             [
                 (
                     c.shape,
-                    times_as(c),
+                    times_as(c, f"{c.ratio.estimate:.2f}"),
                     "n too small"
                     if c.ratio.low is None or c.ratio.high is None
                     else f"{c.ratio.low:.2f}–{c.ratio.high:.2f}",

@@ -119,9 +119,11 @@ def measure(
         target = target_of(lifecycle.backend(name), borrowed=not lifecycle.ready(name))
         return run([target], keep, resumed, begun=begun, limit=limit / len(backends))
 
+    missing: dict[BackendName, BackendUnavailableError] = {}
+
     def turns() -> Run:
         _let_go(borrowed, lifecycle)
-        names = [each.name for each in backends]
+        names = [each.name for each in backends if each.name not in missing]
         return keeper.keep(in_turns(names, lifecycle, job, run_alone, keeper.keep, resumed))
 
     try:
@@ -129,7 +131,6 @@ def measure(
             return turns()
         begun = time.perf_counter()
         targets: list[Target] = []
-        missing: dict[BackendName, BackendUnavailableError] = {}
         for backend in backends:
             try:
                 targets.append(target_of(backend, borrowed=backend.name in borrowed))

@@ -130,8 +130,10 @@ class _Measuring:
             if isinstance(stage, ClosedLoop) and stage.sweeps:
                 self._lighten()
             why = stage.obstacle(self.bench) or self._too_long(stage)
+            told = f"{stage.name} left out: "
+            self.run = replace(self.run, notes=tuple(n for n in self.run.notes if not n.startswith(told)))
             if why:
-                self.run = _noted(self.run, f"{stage.name} left out: {why}")
+                self.run = _noted(self.run, told + why)
                 continue
             coming = [one for one in self.stages[number:] if not self._is_done(one)]
             wants = [one.wants(self.bench) for one in coming]
@@ -196,8 +198,8 @@ class _Measuring:
 def old_objects_left_alone() -> Iterator[None]:
     """Have the garbage collector look at new objects only.
 
-    A look at all of a console's objects stops every thread for 50 to 100 ms, now and then: as long as a
-    batch takes, and no doing of the backend's.
+    A look at all of a console's objects stops every thread for 60 to 120 ms, now and then: longer than a
+    batch takes on a fast GPU, and no doing of the backend's.
     """
     gc.freeze()
     try:
