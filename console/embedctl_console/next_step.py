@@ -23,7 +23,8 @@ def next_step(state: ConsoleState) -> NextStep:
     """The next step towards a loaded, measured backend. What runs now comes before all else but the line."""
     link = state.connection
     if link is not None and not link.connected:
-        return NextStep("", f"no word from {link.where}: what stands here is of before · {link.remedy}")
+        waits = f"no word from {link.where}; what stands here is of before"
+        return NextStep("", f"{link.remedy} · {waits}" if link.remedy else waits)
     job = state.running()
     if job is not None:
         return NextStep(state.key("everywhere.cancel"), f"cancels: {job.title}")

@@ -18,6 +18,7 @@ import tracemalloc
 from pathlib import Path
 
 from textual.pilot import Pilot
+from textual.widgets._toast import ToastHolder
 
 from embedctl.errors import EmbedctlError
 from embedctl.records import BackendState, Event, Severity
@@ -92,7 +93,8 @@ async def _something(engine: FakeEngine, pilot: Pilot[None], minute: int) -> Non
             await pilot.press("1")
             assert pilot.app.current_mode == "dashboard"
     await settle(pilot)
-    # Notices vanish by the wall's clock, which stands still here.
+    for holder in pilot.app.screen.query(ToastHolder):  # notices vanish by the wall's clock, too late here
+        await holder.remove()
     pilot.app.clear_notifications()
 
 

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 from textual.content import Content
 
-from embedctl.events import ActiveChanged, BackendChanged, EventRecorded, JobChanged, Message, SampleTaken
+from embedctl.events import (
+    ActiveChanged,
+    BackendChanged,
+    ConnectionChanged,
+    EventRecorded,
+    JobChanged,
+    Message,
+    SampleTaken,
+)
 from embedctl.records import BackendState, Event, FileState, JobState, JobUpdate, Provenance
 from embedctl_console.actions import ACTIONS, EVERYWHERE, SCREENS, actions_of, is_available, key_name
 from embedctl_console.bridge import Bridge
@@ -161,6 +169,12 @@ class TestNextStep:
         state = state_of(fresh_engine())
         state.apply(JobChanged(job(kind="download")))
         assert next_step(state).key == "x"
+
+    def test_a_lost_connection_comes_before_all_else(self) -> None:
+        state = state_of(FakeEngine())
+        state.apply(JobChanged(job(kind="download")))
+        state.apply(ConnectionChanged(False, "the service", "its socket is gone", "start it"))
+        assert next_step(state).text == "start it · no word from the service; what stands here is of before"
 
     def test_after_a_benchmark_its_run_is_next(self) -> None:
         state = state_of(FakeEngine())
