@@ -98,9 +98,12 @@ class Pace:
 
     @property
     def _driver(self) -> Driver | None:
-        """The driver of a terminal; None where there is none, or a browser that holds back frames itself."""
+        """The driver of a terminal; None where there is none, or a browser that holds back frames itself.
+
+        None, too, once the app ends: an answer to a question asked then would go to the shell.
+        """
         app = self._app
-        return None if app.is_headless or app.is_web else app._driver
+        return None if app.is_headless or app.is_web or app._exit or not app.is_running else app._driver
 
     def _go_on(self) -> None:
         """Draw once nothing is on the way any more."""
