@@ -6,8 +6,11 @@ import json
 import random
 from pathlib import Path
 
+from embedctl.records import FileState, ModelStatus
+
 REPO = "acme/tiny-embedder"
 REVISION = "5617a9f61b028005a4858fdac845db406aefb181"
+WEIGHTS = "model.safetensors"
 
 
 def write_model_folder(folder: Path, *, weights: str = "model.safetensors", size: int = 500_000) -> Path:
@@ -47,3 +50,14 @@ NEEDED = frozenset(
         "model.safetensors",
     }
 )
+
+
+def states(status: ModelStatus) -> dict[str, FileState]:
+    """Of every file, by its path."""
+    return {file.path: file.state for file in status.files}
+
+
+def blob_of(cache: Path, path: str = WEIGHTS) -> Path:
+    """Where the only snapshot in the cache keeps the content of that file."""
+    (snapshot,) = (cache / f"models--{REPO.replace('/', '--')}" / "snapshots").iterdir()
+    return (snapshot / path).resolve()

@@ -159,7 +159,7 @@ def test_what_cannot_be_converted_is_told(outcomes: Outcomes, name: str, code: i
 
 def play(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
     child = folder / "child"
-    child.write_text(f"#!/bin/sh\ntarget=$4\n{script}\n")
+    child.write_text(f'#!/bin/sh\nfor target in "$@"; do :; done\n{script}\n')  # the last argument
     child.chmod(0o755)
     monkeypatch.setattr(conversion.sys, "executable", str(child))
 
@@ -182,6 +182,15 @@ def test_each_exit_code_has_its_error(
             tmp_path / "pytorch_model.bin", tmp_path / "o" / "m.safetensors", lambda *_: None, CancelToken()
         )
     assert caught.value.why == "the cause"
+
+
+def test_a_module_in_the_current_folder_is_kept_out_of_the_childs_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(monkeypatch, tmp_path, 'echo "$*" >&2; exit 1')
+    with pytest.raises(HubConversionError) as caught:
+        convert_weights(tmp_path / "a.bin", tmp_path / "b.safetensors", lambda *_: None, CancelToken())
+    assert caught.value.why.startswith("-P -m embedctl.hub.convert")
 
 
 def test_a_cancelled_conversion_ends_the_child_and_leaves_nothing(

@@ -1,4 +1,4 @@
-"""Downloads: what is fetched, resumed, repaired, cancelled and removed."""
+"""Downloads: what is fetched and told, cancelled, and refused for want of space."""
 
 from __future__ import annotations
 
@@ -10,28 +10,14 @@ import pytest
 
 from embedctl.errors import (
     Cancelled,
-    HubDamagedError,
     HubError,
-    HubOfflineError,
     HubSpaceError,
-    UsageError,
 )
 from embedctl.hub import ModelHub
 from embedctl.progress import CancelToken, silent
-from embedctl.records import FileState, ModelStatus, ProgressItem
+from embedctl.records import FileState, ProgressItem
 from tests.support.faulty_hub import FaultyHub
-from tests.support.model_folders import NEEDED, REPO, REVISION, write_model_folder
-
-WEIGHTS = "model.safetensors"
-
-
-def states(status: ModelStatus) -> dict[str, FileState]:
-    return {file.path: file.state for file in status.files}
-
-
-def blob_of(cache: Path, path: str = WEIGHTS) -> Path:
-    (snapshot,) = (cache / f"models--{REPO.replace('/', '--')}" / "snapshots").iterdir()
-    return (snapshot / path).resolve()
+from tests.support.model_folders import NEEDED, REPO, REVISION, WEIGHTS, states
 
 
 class Heard:
@@ -114,142 +100,12 @@ def test_a_second_download_asks_the_hub_nothing(hub: ModelHub, server: FaultyHub
     assert server.seen == []
 
 
-# Cuts and damage
-
-
-def test_a_cut_connection_is_resumed_within_one_download(
-    hub: ModelHub, server: FaultyHub, served: Path
-) -> None:
-    server.cut_after[WEIGHTS] = 200_000
-    assert hub.download(silent, CancelToken()).complete
-    assert [seen.range for seen in server.requests_for(WEIGHTS)] == [None, "bytes=200000-"]
-    assert server.sent[WEIGHTS] == (served / WEIGHTS).stat().st_size
-
-
-def test_a_later_process_resumes_where_the_last_one_stopped(
-    hub: ModelHub, server: FaultyHub, served: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embedctl.hub.transfer._FRUITLESS_TRIES", 1)
-    server.cut_after[WEIGHTS] = 200_000
-    refuse_rest = server.blocks
-    monkeypatch.setattr(
-        server, "blocks", lambda file, start: refuse_rest(file, start) if start == 0 else _cut()
-    )
-    with pytest.raises(HubOfflineError):
-        hub.download(silent, CancelToken())
-    monkeypatch.undo()
-    assert states(hub.status())[WEIGHTS] is FileState.PARTIAL
-    total = (served / WEIGHTS).stat().st_size
-    assert hub.status().missing_bytes == total - 200_000
-
-    server.seen.clear()
-    server.sent.clear()
-    later = ModelHub(REPO, REVISION, cache_dir=cache, endpoint=server.endpoint)
-    assert later.download(silent, CancelToken()).complete
-    assert [seen.range for seen in server.requests_for("/resolve/")] == ["bytes=200000-"]
-    assert server.sent == {WEIGHTS: total - 200_000}
-
-
-def _cut() -> list[bytes]:
-    raise ConnectionResetError("cut as ordered")
-
-
-def test_a_server_without_ranges_sends_everything_again(
-    hub: ModelHub, server: FaultyHub, served: Path
-) -> None:
-    server.cut_after[WEIGHTS] = 200_000
-    server.ignore_range = True
-    assert hub.download(silent, CancelToken()).complete
-    assert server.sent[WEIGHTS] == 200_000 + (served / WEIGHTS).stat().st_size
-
-
-def test_a_file_that_arrives_damaged_is_fetched_once_more(hub: ModelHub, server: FaultyHub) -> None:
-    server.damage[WEIGHTS] = 1
-    assert hub.download(silent, CancelToken()).complete
-    assert len(server.requests_for(WEIGHTS)) == 2
-
-
-def test_a_small_file_that_arrives_damaged_is_noticed_by_its_git_hash(
-    hub: ModelHub, server: FaultyHub
-) -> None:
-    server.damage["config.json"] = 1
-    assert hub.download(silent, CancelToken()).complete
-    assert len(server.requests_for(f"{REVISION}/config.json")) == 2
-
-
-def test_a_file_that_always_arrives_damaged_is_never_shown(hub: ModelHub, server: FaultyHub) -> None:
-    server.damage[WEIGHTS] = 99
-    with pytest.raises(HubDamagedError, match="arrived damaged twice"):
-        hub.download(silent, CancelToken())
-    assert states(hub.status())[WEIGHTS] is FileState.MISSING
-    assert hub.folder() is None
-
-
-def test_verify_names_a_damaged_file_and_download_fetches_it_alone(
-    hub: ModelHub, server: FaultyHub, served: Path, cache: Path
-) -> None:
-    hub.download(silent, CancelToken())
-    blob = blob_of(cache)
-    content = bytearray(blob.read_bytes())
-    content[1000] ^= 1
-    blob.write_bytes(content)
-    assert states(hub.status(online=False))[WEIGHTS] is FileState.PRESENT  # only its time tells
-
-    status = hub.verify(silent, CancelToken())
-    assert {path for path, state in states(status).items() if state is FileState.DAMAGED} == {WEIGHTS}
-    assert not status.complete
-    assert WEIGHTS in status.detail
-    assert hub.folder() is None
-
-    server.seen.clear()
-    assert hub.download(silent, CancelToken()).complete
-    assert [seen.path.rsplit("/", 1)[1] for seen in server.seen] == [WEIGHTS]
-    assert blob_of(cache).read_bytes() == (served / WEIGHTS).read_bytes()
-
-
-def test_download_itself_finds_a_damaged_file_that_nobody_checked(
-    hub: ModelHub, server: FaultyHub, cache: Path
-) -> None:
-    hub.download(silent, CancelToken())
-    blob_of(cache, "tokenizer.json").write_text('{"version": "9.9"}')
-    assert hub.download(silent, CancelToken()).complete
-    assert blob_of(cache, "tokenizer.json").read_text() == '{"version": "1.0"}'
-
-
-def test_a_truncated_file_is_damaged_without_hashing(hub: ModelHub, cache: Path) -> None:
-    hub.download(silent, CancelToken())
-    blob_of(cache).write_bytes(b"short")
-    assert states(hub.status(online=False))[WEIGHTS] is FileState.DAMAGED
-
-
 def test_verify_works_offline_and_tells_progress(hub: ModelHub, server: FaultyHub) -> None:
     total = hub.download(silent, CancelToken()).total_bytes
     server.stop()
     heard = Heard()
     assert set(states(hub.verify(heard, CancelToken())).values()) == {FileState.VERIFIED}
     assert heard.of("Verifying")[-1][:2] == (total, total)
-
-
-def test_files_that_another_program_fetched_count_and_are_checked_once(
-    hub: ModelHub, server: FaultyHub, cache: Path
-) -> None:
-    from huggingface_hub import hf_hub_download
-
-    hf_hub_download(REPO, WEIGHTS, revision=REVISION, cache_dir=cache, endpoint=server.endpoint)
-    assert states(hub.status())[WEIGHTS] is FileState.PRESENT
-    server.seen.clear()
-    assert set(states(hub.download(silent, CancelToken())).values()) == {FileState.VERIFIED}
-    assert server.requests_for(WEIGHTS) == []
-
-
-def test_verifying_what_another_program_left_does_not_hide_what_is_missing(
-    hub: ModelHub, server: FaultyHub, cache: Path
-) -> None:
-    from huggingface_hub import hf_hub_download
-
-    hf_hub_download(REPO, "config.json", revision=REVISION, cache_dir=cache, endpoint=server.endpoint)
-    assert not hub.verify(silent, CancelToken()).complete
-    assert set(states(hub.download(silent, CancelToken()))) == NEEDED
 
 
 # Cancel
@@ -336,104 +192,6 @@ def test_a_cache_that_cannot_be_written_is_told(server: FaultyHub, tmp_path: Pat
     hub = ModelHub(REPO, REVISION, cache_dir=tmp_path / "file" / "cache", endpoint=server.endpoint)
     with pytest.raises(HubError, match="cannot be read or written"):
         hub.download(silent, CancelToken())
-
-
-# Remove
-
-
-def test_remove_gives_back_every_byte(hub: ModelHub, cache: Path) -> None:
-    total = hub.download(silent, CancelToken()).total_bytes
-    assert hub.remove() == total
-    assert not list(cache.glob("models--*"))
-    assert hub.remove() == 0
-    assert hub.status(online=False).files == ()
-
-
-def test_remove_takes_partial_files_too(
-    hub: ModelHub, server: FaultyHub, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embedctl.hub.transfer._FRUITLESS_TRIES", 1)
-    server.cut_after[WEIGHTS] = 200_000
-    monkeypatch.setattr("embedctl.hub.transfer.Transfer._complete", _cut_after(200_000))
-    with pytest.raises(HubOfflineError):
-        hub.download(silent, CancelToken())
-    assert hub.remove() >= 200_000
-    assert not list(cache.rglob("*.incomplete"))
-
-
-def _cut_after(count: int):  # type: ignore[no-untyped-def]
-    from embedctl.hub.transfer import Transfer
-
-    complete = Transfer._complete
-
-    def cut(self, file, partial, have):  # type: ignore[no-untyped-def]
-        if file.path != WEIGHTS:
-            return complete(self, file, partial, have)
-        partial.write_bytes(b"x" * count)
-        raise HubOfflineError("cut as ordered")
-
-    return cut
-
-
-def test_remove_leaves_other_revisions_and_other_models(
-    hub: ModelHub, served: Path, cache: Path, tmp_path: Path
-) -> None:
-    hub.download(silent, CancelToken())
-    (served / "config.json").write_text('{"model_type": "bert"}')
-    other_revision = "f" * 40
-    other_folder = write_model_folder(tmp_path / "other")
-    with (
-        FaultyHub({REPO: served}, other_revision) as newer,
-        FaultyHub({"acme/mirror": other_folder}, REVISION) as mirror,
-    ):
-        kept = ModelHub(REPO, other_revision, cache_dir=cache, endpoint=newer.endpoint)
-        kept.download(silent, CancelToken())
-        copy = ModelHub("acme/mirror", REVISION, cache_dir=cache, endpoint=mirror.endpoint)
-        copy.download(silent, CancelToken())
-    freed = hub.remove()
-    assert freed == len('{"model_type": "xlm-roberta"}')  # all other contents are shared
-    assert set(states(kept.verify(silent, CancelToken())).values()) == {FileState.VERIFIED}
-    assert set(states(copy.verify(silent, CancelToken())).values()) == {FileState.VERIFIED}
-
-
-# Offline, local folders
-
-
-def test_offline_the_disk_answers(hub: ModelHub, server: FaultyHub) -> None:
-    online = hub.download(silent, CancelToken())
-    server.stop()
-    offline = hub.status(online=False)
-    assert (offline.files, offline.complete, offline.folder) == (online.files, True, online.folder)
-    assert "cannot be reached" in hub.status().detail
-    assert hub.download(silent, CancelToken()).complete
-
-
-def test_offline_with_nothing_on_disk(hub: ModelHub, server: FaultyHub) -> None:
-    server.stop()
-    assert hub.status(online=False).files == ()
-    with pytest.raises(HubOfflineError, match="cannot be reached"):
-        hub.status()
-
-
-def test_a_cache_without_our_record_is_judged_by_its_files(hub: ModelHub, cache: Path) -> None:
-    hub.download(silent, CancelToken())
-    (record,) = cache.rglob(f"embedctl/{REVISION}.json")
-    record.unlink()
-    status = hub.status(online=False)
-    assert set(states(status).values()) == {FileState.PRESENT}
-    assert status.complete
-    assert set(states(hub.verify(silent, CancelToken())).values()) == {FileState.VERIFIED}
-
-
-def test_a_folder_of_the_users_is_used_as_it_is_and_never_deleted(served: Path) -> None:
-    hub = ModelHub(str(served), "main")
-    assert hub.folder() == served
-    status = hub.status()
-    assert {file.path for file in status.files} == NEEDED
-    assert status.complete
-    with pytest.raises(UsageError, match="is not deleted"):
-        hub.remove()
-    assert served.is_dir()
 
 
 # The token

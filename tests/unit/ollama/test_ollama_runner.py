@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from embedctl.backends.ollama.runner import RESCAN_SECONDS, PsutilTable, RunnerFinder
+from embedctl.backends.ollama.runner import RESCAN_SECONDS, PsutilTable, RunnerFinder, Sighting
 from tests.support.fake_processes import FakeProcesses
 
 BLOB = "/usr/share/ollama/models/blobs/sha256-daec91ff"
@@ -71,6 +71,15 @@ def test_of_several_runners_the_one_with_our_model_counts(table: FakeProcesses) 
     table.listeners[11434] = 100
     sighting = RunnerFinder(11434, table).find(BLOB)
     assert (sighting.pids, sighting.note) == ({201}, "")
+
+
+def test_the_runner_of_another_model_is_not_taken_for_ours_because_it_is_the_only_one(
+    table: FakeProcesses,
+) -> None:
+    table.add(100, 1, "ollama", "ollama", "serve")
+    table.add(200, 100, "llama-server", "llama-server", "--model", "/blobs/sha256-other")
+    table.listeners[11434] = 100
+    assert RunnerFinder(11434, table).find(BLOB) == Sighting()
 
 
 def test_several_runners_that_cannot_be_told_apart_all_count_and_it_is_said(table: FakeProcesses) -> None:
