@@ -332,10 +332,13 @@ class NativeBackend:
         """One attempt, on the timer's thread."""
         try:
             with self._admitted(cancel), self._changing:  # in the order of a load that is asked for
-                if cancel.cancelled or self._known.state is not BackendState.FAILED:
+                if cancel.cancelled:
+                    return
+                if self._known.state is not BackendState.FAILED:  # the model's files are gone, say
+                    self._restarts.settled()
                     return
                 report = self._start(silent, cancel)
-                self._restarts.succeeded()
+                self._restarts.settled()
         except Cancelled:
             return
         except EmbedctlError as error:  # not let in, or not started

@@ -28,7 +28,7 @@ class Expected:
     bytes: int
     source: str
     pickled: bool
-    """The weights are only there as a pickle."""
+    """Some weights are only there as a pickle."""
 
 
 def expected_memory(
@@ -36,24 +36,27 @@ def expected_memory(
 ) -> Expected:
     """The memory that a worker will hold with the model in `folder`.
 
-    Weights are counted exactly from the headers of the safetensors files (from the size of a pickle), at the
-    width they will be loaded in; the activations are those of a full batch of typical texts.
+    Weights lie in the folder itself or in those of its modules. They are counted exactly from the headers of
+    the safetensors files (from the size of a pickle), at the width they will be loaded in; the activations
+    are those of a full batch of typical texts.
 
     Raises:
         FileNotFoundError: There are no weights in `folder`.
     """
-    config = _read_config(folder)
+    places = _places(folder)
+    config = next(filter(None, map(_read_config, places)), {})
     plain = dtype == "auto" or (dtype == "float8" and not cuda)
     width = ("float16" if cuda else "float32") if plain else dtype
     item = _ITEM_BYTES[width]
-    safetensors = sorted(folder.glob("model*.safetensors"))
-    pickles = sorted(folder.glob("pytorch_model*.bin"))
-    if safetensors:
-        parameters = sum(_parameters(file) for file in safetensors)
-    elif pickles:
+    parameters, pickled = 0, False
+    for place in places:
+        safetensors = list(place.glob("model*.safetensors"))
+        pickles = [] if safetensors else list(place.glob("pytorch_model*.bin"))
         stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-        parameters = sum(file.stat().st_size for file in pickles) // _ITEM_BYTES.get(stored, 4)
-    else:
+        parameters += sum(map(_parameters, safetensors))
+        parameters += sum(file.stat().st_size for file in pickles) // _ITEM_BYTES.get(stored, 4)
+        pickled = pickled or bool(pickles)
+    if not parameters:
         raise FileNotFoundError(f"no weights in {folder}")
     tokens = batch_size * min(_TYPICAL_TOKENS, max_tokens or _TYPICAL_TOKENS)
     # Per token alive at once in one layer: input, residual, queries, keys, values, output, their sums (about
@@ -66,7 +69,7 @@ def expected_memory(
         f"{'CUDA context' if cuda else 'Python and torch'} about {base // _MIB} MiB + "
         f"activations of {tokens} tokens about {math.ceil(activations / _MIB)} MiB"
     )
-    return Expected(parameters * item + base + activations, source, pickled=not safetensors)
+    return Expected(parameters * item + base + activations, source, pickled)
 
 
 def nvidia_driver_present() -> bool:
@@ -75,12 +78,26 @@ def nvidia_driver_present() -> bool:
     return any(Path(place).exists() for place in places)
 
 
+def _places(folder: Path) -> list[Path]:
+    """The folder, and those of the modules that it names; of a router, whose parts only it knows, all."""
+    modules = _read_json(folder / "modules.json")
+    named = [module for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
+    if any(str(module.get("type", "")).endswith(".Router") for module in named):
+        return [folder, *(place for place in sorted(folder.iterdir()) if place.is_dir())]
+    return list(dict.fromkeys([folder, *(folder / str(module.get("path", "")) for module in named)]))
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    config = _read_json(folder / "config.json")
     return config if isinstance(config, dict) else {}
+
+
+def _read_json(file: Path) -> Any:
+    """What a JSON file holds; None where it cannot be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _parameters(file: Path) -> int:

@@ -78,8 +78,11 @@ class Restarts:
             self._next = (self._after(attempt.pause, lambda: self._attempt(cancel)), cancel)
             return attempt
 
-    def succeeded(self) -> None:
-        """The attempt has worked. The count stays, in case it dies again at once."""
+    def settled(self) -> None:
+        """The attempt has worked, or there was nothing to try.
+
+        The count stays, in case it dies again at once.
+        """
         self._next = None
 
     def stayed_up(self, seconds: float) -> None:
