@@ -16,6 +16,8 @@ from typing import Protocol
 
 RESCAN_SECONDS = 5.0
 """The least time between two looks through all processes: one costs 10–30 ms with a few hundred of them."""
+_BLOB = "sha256-"
+"""How the files of Ollama's models begin."""
 _RUNNER_NAMES = ("llama-server", "ollama_llama_server", "ollama-runner")
 
 
@@ -160,15 +162,20 @@ class RunnerFinder:
             runners = children.get(self._server.pid, [])
         if not runners:  # the owner cannot be seen, or only forwards the port to a container
             runners = self._by_name(rows, children)
-        if len(runners) > 1 and blob:
-            file = blob.rsplit("/", 1)[-1]
-            ours = [row for row in runners if any(file in part for part in self._table.command_line(row.pid))]
-            if ours:
-                runners = ours
+        if blob:
+            runners = self._with_model(runners, blob.rsplit("/", 1)[-1])
         note = ""
         if len(runners) > 1:
             note = f"{len(runners)} Ollama runners are loaded and cannot be told apart; all are counted"
         return Sighting(tuple(_with_descendants(runners, children)), note)
+
+    def _with_model(self, runners: list[ProcessRow], file: str) -> list[ProcessRow]:
+        """Those that have `file` open by their command lines; else those that do not name another model."""
+        commands = {row.pid: " ".join(self._table.command_line(row.pid)) for row in runners}
+        ours = [row for row in runners if file in commands[row.pid]]
+        if ours or not file.startswith(_BLOB):
+            return ours or runners
+        return [row for row in runners if _BLOB not in commands[row.pid]]
 
     def _by_name(
         self, rows: Mapping[int, ProcessRow], children: Mapping[int, list[ProcessRow]]
