@@ -88,7 +88,7 @@ def test_install_start_status_stop_logs_uninstall(
     assert "EMBEDCTL_HOME, HF_HOME" in outcome.err
     assert "enable-linger" in outcome.err
     text = unit.read_text()
-    assert f"ExecStart={sys.executable} -m embedctl serve\n" in text
+    assert f"ExecStart={sys.executable} -P -m embedctl serve\n" in text
     assert f"Environment=EMBEDCTL_HOME={home}\n" in text
     assert "TimeoutStopSec=60\n" in text
     assert cli("service", "start").code == 0
@@ -117,7 +117,7 @@ def test_install_start_status_stop_logs_uninstall(
 def test_the_demo_has_a_unit_of_its_own(tools: Path, cli: CommandLine, tmp_path: Path) -> None:
     assert cli("--demo", "service", "install").code == 0
     text = (tmp_path / "config" / "systemd" / "user" / "embedctl-demo.service").read_text()
-    assert "-m embedctl --demo serve\n" in text
+    assert "-P -m embedctl --demo serve\n" in text
 
 
 def test_status_as_json_says_that_nobody_answers(tools: Path, cli: CommandLine, home: Path) -> None:
@@ -146,6 +146,15 @@ def test_a_manager_that_cannot_be_reached_has_a_remedy(bin_folder: Path, tmp_pat
         UserUnit("x.service", tmp_path).install("text")
     assert "No medium" in caught.value.why
     assert "su or sudo" in caught.value.remedy
+
+
+def test_a_user_whom_logind_does_not_know_does_not_linger(
+    tools: Path, bin_folder: Path, cli: CommandLine
+) -> None:
+    program(bin_folder / "loginctl", "echo 'User ID 0 is not logged in or lingering' >&2; exit 1")
+    outcome = cli("service", "install")
+    assert outcome.code == 0, outcome.err
+    assert "enable-linger" in outcome.err
 
 
 @pytest.mark.parametrize("before", [None, "an older unit"])
@@ -178,9 +187,10 @@ def test_no_secret_goes_into_the_unit() -> None:
         "EMBEDCTL_API_KEY": "k",
         "OLLAMA_HOST": "http://u:p@h",
         "HF_HOME": "/m",
+        "XDG_STATE_HOME": "/logs",
         "PATH": "p",
     }
-    assert kept_environment(shell) == {"HF_HOME": "/m"}
+    assert kept_environment(shell) == {"HF_HOME": "/m", "XDG_STATE_HOME": "/logs"}
 
 
 def test_the_socket_is_named_for_others_to_forward(cli: CommandLine, home: Path) -> None:

@@ -228,6 +228,6 @@ def _demo_note() -> str:
 
 
 def _command() -> list[str]:
-    """How this very embedctl is started: its interpreter, so that no PATH decides."""
+    """How this very embedctl is started: its interpreter, so that no PATH decides, and no current folder."""
     interpreter = sys.executable or shutil.which("python3") or "python3"
-    return [interpreter, "-m", "embedctl", *(["--demo"] if is_demo() else []), "serve"]
+    return [interpreter, "-P", "-m", "embedctl", *(["--demo"] if is_demo() else []), "serve"]

@@ -25,7 +25,7 @@ def web(
     from embedctl.web.server import WebServer
 
     globals_.demo = globals_.demo or demo
-    command = [sys.executable, "-m", "embedctl", "console"]
+    command = [sys.executable, "-P", "-m", "embedctl", "console"]
     if is_demo():
         command.append("--demo")
     if not globals_.attach:

@@ -40,7 +40,7 @@ class DemoOllama:
         """
         log_dir.mkdir(parents=True, exist_ok=True)
         log = log_dir / "demo-ollama.log"
-        command = [sys.executable, "-m", "embedctl.demo.ollama_server"]
+        command = [sys.executable, "-P", "-m", "embedctl.demo.ollama_server"]
         command += ["--model-folder", str(model_folder), "--tag", tag, "--log-dir", str(log_dir)]
         command += ["--references", str(references)] if references is not None else []
         with log.open("wb") as errors:

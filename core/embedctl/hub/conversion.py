@@ -33,7 +33,8 @@ def convert_weights(source: Path, target: Path, told: Told, cancel: CancelToken)
     """
     cancel.raise_if_cancelled()
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "embedctl.hub.convert", str(source), str(target)]
+    # -P keeps a stray torch.py in the current folder out of the child's imports.
+    command = [sys.executable, "-P", "-m", "embedctl.hub.convert", str(source), str(target)]
     # One core suffices (the disk is the limit), and the machine may be serving requests meanwhile.
     environment = without_secrets(os.environ) | {"OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:

@@ -100,9 +100,14 @@ class UserUnit:
         )
 
     def lingers(self) -> bool:
-        """Whether the user's manager runs without a login, so that the service starts with the machine."""
+        """Whether the user's manager runs without a login, so that the service starts with the machine.
+
+        Never raises: logind fails for a user whom it does not know, and who thus does not linger.
+        """
         user = str(os.getuid())
-        return _run(["loginctl", "show-user", user, "--property=Linger", "--value"]).strip() == "yes"
+        with suppress(ServiceError):
+            return _run(["loginctl", "show-user", user, "--property=Linger", "--value"]).strip() == "yes"
+        return False
 
     def logs(self, *, lines: int, follow: bool) -> int:
         """Let journalctl print the unit's log to this process's output; returns its exit code."""
@@ -124,7 +129,8 @@ class UserUnit:
 
 def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Of a shell's variables those that say where files lie; a unit has none of the shell's."""
-    names = ("EMBEDCTL_HOME", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+    folders = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+    names = ("EMBEDCTL_HOME", "HF_HOME", "HF_HUB_CACHE", *folders)
     return {name: environment[name] for name in names if environment.get(name)}
 
 
