@@ -16,6 +16,8 @@ from embedctl_console.widgets.standing import VERDICT_SIGNS
 from embedctl_console.widgets.text import hanging, joined
 
 _MEASURES: Final = {"ndcg@10": "NDCG@10", "mrr@10": "MRR@10", "recall@100": "Recall@100"}
+_SETS_NAMED: Final = 3
+"""More than so many are counted instead; the rows name them."""
 
 
 def answer_text(study: Study, report: QualityReport, width: int) -> Content:
@@ -32,6 +34,8 @@ def answer_text(study: Study, report: QualityReport, width: int) -> Content:
     rows = [joined(head, "   ")]
     rows += [hanging(Content.assemble(("  - ", "$text-muted")), reason, width) for reason in said[:2]]
     searched = ", ".join(f"{one.name} ({one.queries:,} queries)" for one in report.sets)
+    if len(report.sets) > _SETS_NAMED:
+        searched = f"{len(report.sets)} sets, {sum(one.queries for one in report.sets):,} queries"
     rows.append(hanging(Content("  "), f"{what}, on {searched}", width, "$text-muted"))
     return Content("\n").join(rows)
 
@@ -143,13 +147,8 @@ def lost_text(report: QualityReport, width: int) -> Content:
 
 def study_text(study: Study, report: QualityReport, variant: str, width: int, charset: str) -> Content:
     """The whole study: scores with intervals, the distribution, variants, sets, lost queries."""
-    sets = max((len(score.set) for score in report.scores), default=3)
     names = max((len(variant.name) for variant in report.variants), default=7)
-    head = f"{'set':<{sets}}  {'variant':<{names}}" + "".join(f"  {name:>22}" for name in _MEASURES.values())
-    rows = [answer_text(study, report, width), Content(""), _muted(head)]
-    for score in report.scores:
-        figures = "".join(f"  {_scored(one):>22}" for one in (score.ndcg, score.mrr, score.recall))
-        rows.append(Content(f"{score.set:<{sets}}  {score.variant:<{names}}{figures}"))
+    rows = [answer_text(study, report, width), Content(""), *_scores(report, width)]
     rows += [Content(""), changes_picture(report, variant, width, 8, charset), Content("")]
     rows.append(Content(f"A mean change of up to {report.threshold:g} does not matter."))
     for one in report.variants:
@@ -162,6 +161,23 @@ def study_text(study: Study, report: QualityReport, variant: str, width: int, ch
             )
         )
     return Content("\n").join([*rows, Content(""), lost_text(report, width)])
+
+
+def _scores(report: QualityReport, width: int) -> list[Content]:
+    """Each variant on each set, with intervals; where there is little room, with that of NDCG alone."""
+    sets = max((len(score.set) for score in report.scores), default=3)
+    names = max((7, *(len(variant.name) for variant in report.variants)))
+    whole = sets + 2 + names + 3 * 24 <= width
+    cells = [24, 24, 24] if whole else [24, 9, 12]
+    head = "".join(f"{name:>{room}}" for name, room in zip(_MEASURES.values(), cells, strict=True))
+    rows = [_muted(f"{'set':<{sets}}  {'variant':<{names}}{head}")]
+    for score in report.scores:
+        others = [_scored(one) if whole else f"{one.estimate:.4f}" for one in (score.mrr, score.recall)]
+        figures = "".join(
+            f"{one:>{room}}" for one, room in zip([_scored(score.ndcg), *others], cells, strict=True)
+        )
+        rows.append(Content(f"{score.set:<{sets}}  {score.variant:<{names}}{figures}"))
+    return rows
 
 
 def _scored(one: Interval) -> str:
