@@ -56,8 +56,12 @@ def fill_charts(
     *,
     window: tuple[float, float],
     live: bool,
+    cursor: float | None = None,
 ) -> None:
-    """Show what was read, in one window: charts that each moved to the present would differ by a column."""
+    """Show what was read, in one window: charts that each moved to the present would differ by a column.
+
+    A `cursor` is put there; without one it stays where it is.
+    """
     state, settings = console.state, console.engine.settings.engine
     gpu = state.status.machine.gpu if state is not None and state.status.machine is not None else None
     memory, pool, latency = charts
@@ -70,4 +74,4 @@ def fill_charts(
     memory.title, pool.title = lines.memory_title, lines.pool.title
     pool.ceiling, pool.thresholds = lines.pool.total, lines.pool.thresholds
     for chart, shown in ((memory, lines.memory), (pool, lines.pool.series), (latency, lines.latency)):
-        chart.show(shown, marks, window=window, live=live)
+        chart.show(shown, marks, window=window, live=live, cursor=cursor)

@@ -125,9 +125,9 @@ class ReplayScreen(ConsoleScreen):
         seen = footage.seen_at(head.shown)
         for chart in self._charts:
             chart.badge = state
-            chart.move_cursor(head.shown)
-        window = (head.shown - REPLAYED_S, head.shown + AFTER_S)
-        fill_charts(self._charts, self.console, seen, footage.marks_at(head.shown), window=window, live=False)
+        at, marks = head.shown, footage.marks_at(head.shown)
+        window = (at - REPLAYED_S, at + AFTER_S)
+        fill_charts(self._charts, self.console, seen, marks, window=window, live=False, cursor=at)
         self.query_one("#readings", Text).show(readings_text(seen, head.shown))
         event = last_event(seen)
         if head.ended:

@@ -122,8 +122,9 @@ class ChartView(Widget):
         *,
         window: tuple[float, float] | None = None,
         live: bool | None = None,
+        cursor: float | None = None,
     ) -> None:
-        """Draw these. `window` and `live` replace what the user chose; None leaves it.
+        """Draw these. `window`, `live` and `cursor` replace what the user chose; None leaves it.
 
         A live chart without a `window` moves to the present and keeps its span.
         """
@@ -131,6 +132,8 @@ class ChartView(Widget):
         self._marks = tuple(marks)
         if live is not None:
             self.live = live
+        if cursor is not None:
+            self._cursor = cursor
         if window is not None:
             self._viewport = Viewport(*window)
         elif self.live:
