@@ -13,6 +13,8 @@ from embedctl.lab.workloads import Workload
 _REQUESTS: Final = 1 + FEWEST_BLOCKS
 """Of each size and backend, for a warm shape and an interval's first pattern."""
 _PROBE: Final = 8
+_HOPELESS: Final = 30.0
+"""Times too long by the questions so far: no batching makes up for that, and the probe would only cost time."""
 
 
 def lighter(bench: Bench, sizes: Sequence[int], left: float) -> Workload | None:
@@ -23,8 +25,11 @@ def lighter(bench: Bench, sizes: Sequence[int], left: float) -> Workload | None:
     what takes one text long may do many well.
     """
     texts = _REQUESTS * sum(sizes)
-    if texts * bench.text_seconds(_PROBE) <= left:
+    guess = texts * bench.text_seconds(_PROBE)
+    if guess <= left:
         return None
+    if guess > _HOPELESS * left:
+        return bench.workload.of_questions()
     batch = bench.workload.batch(_PROBE, 0)
     seconds = sum(send(target, batch, bench.pace.now).seconds for target in bench.targets)
     return bench.workload.of_questions() if texts * seconds / _PROBE > left - seconds else None
