@@ -71,7 +71,7 @@ class ClosedLoop:
         return 0.0 if self.obstacle(bench) else self._block_seconds(bench)
 
     def _block_seconds(self, bench: Bench) -> float:
-        """One block of every target, by the time that a text took in the latest rows; 0 if there are none."""
+        """One block of every target, by the time that a text took so far; 0 if that is not known."""
         return self.per_block * self.clients * self.batch * bench.text_seconds(self.batch, self.tokens)
 
     def _warm(self, block: float) -> float:

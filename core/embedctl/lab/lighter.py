@@ -14,7 +14,7 @@ _REQUESTS: Final = 1 + FEWEST_BLOCKS
 """Of each size and backend, for a warm shape and an interval's first pattern."""
 _PROBE: Final = 8
 _HOPELESS: Final = 30.0
-"""Times too long by the questions so far: no batching makes up for that, and the probe would only cost time."""
+"""Times too long by the questions so far: no batching makes up for that, and the probe would cost time."""
 
 
 def lighter(bench: Bench, sizes: Sequence[int], left: float) -> Workload | None:
