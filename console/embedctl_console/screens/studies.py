@@ -198,7 +198,7 @@ class StudiesScreen(ConsoleScreen):
             parts.append(failure_text(self._problem.what, self._problem.why, self._problem.remedy))
         elif self._study is not None:
             parts.append(self.answer_text(self._study, self._report, self.app.size.width - 2))
-        elif self._studies is not None and job is None:
+        elif self._studies is not None and not self._studies and job is None:  # else one is being read
             parts.append(self.empty_text())
         self.query_one("#answer", Text).show(Content("\n").join(parts))
 
