@@ -54,8 +54,16 @@ async def hours(engine: FakeEngine, pilot: Pilot[None], seconds: float, rate: fl
             await pilot.pause()
         minute += 1
         await _something(engine, pilot, minute)
-        engine.calls.clear()
-        del engine.stored_events[500:]
+        _forget(engine)
+
+
+def _forget(engine: FakeEngine) -> None:
+    """Drop what an engine has on the disk and this one in memory, but for the newest."""
+    engine.calls.clear()
+    del engine.stored_events[200:]
+    for stored in (engine.stored_runs, engine.stored_studies):
+        for key in sorted(stored)[:-10]:
+            del stored[key]
 
 
 async def _something(engine: FakeEngine, pilot: Pilot[None], minute: int) -> None:
