@@ -90,6 +90,9 @@ async def test_the_key_opens_the_door_and_is_gone_from_the_address(address: str)
             (cookie,) = answer.history[0].cookies.values()
             assert (cookie["httponly"], cookie["samesite"]) == (True, "Lax")
             policy = answer.headers["Content-Security-Policy"]
+        elsewhere = address.replace("/?key=", "//elsewhere.example/?key=")
+        async with session.get(elsewhere, allow_redirects=False) as other:
+            assert other.headers["Location"] == "/"
         assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
         assert f'data-session-websocket-url="ws://{answer.url.authority}/ws"' in text
         assert "https://" not in text  # nothing comes from elsewhere

@@ -41,7 +41,7 @@ async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not _same(given, key):
         raise web.HTTPForbidden(text="This is not the key of this `embedctl web`: open what it printed.\n")
     # Without the key in it, the address may stand in the browser's history or be shown to others.
-    answer = web.HTTPSeeOther(request.path)
+    answer = web.HTTPSeeOther("/")
     answer.set_cookie(cookie, key, httponly=True, samesite="Lax")
     raise answer
 
