@@ -118,7 +118,7 @@ class NvmlProbe:
         answers, why = integrated()
         self.gpus = tuple(self._describe(number, answers) for number in range(count))
         self._gpu = self.gpus[self.chosen]
-        self._throttling = ThrottleReader(self._device.ask)
+        self._throttling = ThrottleReader(self._device.ask, silence_tells=not self._gpu.unified)
         self.driver = self._system("nvmlSystemGetDriverVersion")
         self.cuda = self._cuda_version()
         self.capabilities = self._look(integrated_as_told(self._device, answers), why)

@@ -50,10 +50,16 @@ class Unanswered(Exception):
 
 
 class ThrottleReader:
-    """Puts `gpu_throttled` (1 or 0) into each reading; the source names what holds the clocks back."""
+    """Puts `gpu_throttled` (1 or 0) into each reading; the source names what holds the clocks back.
 
-    def __init__(self, ask: Ask) -> None:
+    Args:
+        ask: Calls NVML.
+        silence_tells: That no reason is given means that there is none; not so on GB10.
+    """
+
+    def __init__(self, ask: Ask, *, silence_tells: bool = True) -> None:
         self._ask = ask
+        self._silence_tells = silence_tells
         self._counters: Mapping[str, int] = {}
 
     def read(self, figures: ReadingBuilder) -> None:
@@ -74,8 +80,10 @@ class ThrottleReader:
                 if reasons is not None
                 else "NVML violation counters",
             )
-        elif reasons is not None:
+        elif reasons is not None and (counters or self._silence_tells):
             figures.put(KEY, 0.0, "NVML clock event reasons")
+        elif reasons is not None:
+            figures.lack(KEY, "NVML has no violation counters here, and gives no reason even while throttled")
         elif counters:
             figures.lack(KEY, "two readings of the violation counters are needed")
         else:

@@ -20,6 +20,7 @@ from tests.support.fake_nvml import (
     NO_FUNCTION,
     NO_LIBRARY,
     NO_PERMISSION,
+    NOT_SUPPORTED,
     Fails,
     FakeNvml,
     gb10,
@@ -268,6 +269,13 @@ def test_gb10_is_throttled_when_a_violation_counter_moves_though_no_reason_is_gi
     assert readings.values["gpu_throttled"] == 1
     assert readings.provenance["gpu_throttled"].source == "NVML violation counters: power limit"
     assert probe.read(MINE).values["gpu_throttled"] == 0
+
+
+def test_gb10_without_counters_is_not_said_to_run_freely_because_it_gives_no_reason() -> None:
+    """GB10's reasons read 0 even while it is power-capped."""
+    readings = spark(gb10(nvmlDeviceGetViolationStatus=Fails(NOT_SUPPORTED))).read(MINE)
+    assert "gpu_throttled" not in readings.values
+    assert "counters" in (readings.provenance["gpu_throttled"].absence or "")
 
 
 def test_newer_drivers_give_the_counters_as_field_values_one_by_one() -> None:
