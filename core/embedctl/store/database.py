@@ -46,7 +46,7 @@ class HistoryFile:
         self._idle_readers: list[Database] = []
         self._closed = False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # checks keep texts of the user's
         except OSError as error:
             raise faults.read_only(path, f"its folder cannot be made: {error.strerror}") from error
         with self._translated():

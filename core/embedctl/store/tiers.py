@@ -32,7 +32,10 @@ class Tier:
         return at_ms // self.ms * self.ms
 
     def keep_ms(self, retention: HistorySettings) -> int:
-        """How long samples are kept at this resolution."""
+        """How long samples are kept at this resolution: never for less time than at the next finer one.
+
+        Else the middle of the history would be read coarser than its older part.
+        """
         hours = {
             1: retention.keep_seconds_h,
             10: retention.keep_10_seconds_d * 24,
@@ -40,7 +43,8 @@ class Tier:
             600: retention.keep_10_minutes_d * 24,
             3600: retention.keep_10_minutes_d * 24,  # there to draw months quickly, not to last longer
         }
-        return int(hours[self.seconds] * 3_600_000)
+        own = int(hours[self.seconds] * 3_600_000)
+        return own if self.finer is None else max(own, self.finer.keep_ms(retention))
 
 
 RAW: Final = Tier(1, None)

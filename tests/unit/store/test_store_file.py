@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -139,6 +140,12 @@ def open_folder() -> Iterator[Path]:
         folder.chmod(0o755)
         yield folder
         folder.chmod(0o755)
+
+
+def test_a_folder_made_for_the_history_is_its_users_alone(tmp_path: Path) -> None:
+    """Checks keep texts of the user's."""
+    open_store(tmp_path / "embedctl" / "history.db").close()
+    assert stat.S_IMODE((tmp_path / "embedctl").stat().st_mode) == 0o700
 
 
 def test_a_read_only_folder_is_told_from_other_troubles(open_folder: Path) -> None:

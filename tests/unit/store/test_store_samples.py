@@ -172,6 +172,12 @@ def test_retention_follows_the_settings_and_loses_no_stretch(bench: Bench) -> No
     assert np.diff(series.series["gpu_power"].at).max() == 600
 
 
+def test_no_tier_is_kept_for_less_time_than_the_finer_one() -> None:
+    kept = [tier.keep_ms(HistorySettings(keep_seconds_h=240, keep_10_seconds_d=7)) for tier in TIERS]
+    assert kept[:2] == [240 * HOUR * 1000] * 2
+    assert kept == sorted(kept)
+
+
 def test_a_clock_that_jumps_ahead_for_a_moment_costs_little(bench: Bench, store: Store) -> None:
     bench.record(store, power, range(0, 6_000, 10))
     store.maintain()
