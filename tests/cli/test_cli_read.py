@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import embedctl
 from embedctl.records import BackendState, FileState, Finding, Severity
+from embedctl.series import History, Series
 from tests.support import canned
 from tests.support.command_line import CommandLine
 from tests.support.fake_engine import FakeEngine
@@ -36,6 +39,27 @@ Golden = Callable[[str, str], None]
 )
 def test_what_people_read(cli: CommandLine, golden: Golden, name: str, words: tuple[str, ...]) -> None:
     golden(name, cli(*words).out)
+
+
+def test_the_mean_of_a_counter_is_no_figure(
+    cli: CommandLine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, joules = np.array([0.0, 1.0]), np.array([100.0, 300.0])
+    energy = Series("gpu_energy", at, joules, joules, joules, 3.0)
+    monkeypatch.setattr(fake, "history", lambda *_, **__: History(0, 60, 1.0, {"gpu_energy": energy}, ()))
+    row = cli("history").out.splitlines()[-1]
+    assert row.startswith("gpu_energy") and "n/a" in row
+
+
+def test_with_debug_no_address_is_logged_that_may_hold_a_secret(
+    cli: CommandLine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """httpx logs each request's whole address: a webhook's, a signed one of the Hub's."""
+    assert cli("--debug", "config", "path").code == 0
+    with caplog.at_level(logging.DEBUG):  # the root logger's
+        for client in ("httpx", "httpx2"):
+            logging.getLogger(client).info("HTTP Request: POST https://hooks.example/secret")
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize(

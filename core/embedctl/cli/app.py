@@ -73,6 +73,8 @@ def _frame(
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
+    for client in ("httpx", "httpx2"):  # they log whole addresses: a webhook's, signed ones of the Hub's
+        logging.getLogger(client).setLevel(logging.WARNING)
 
 
 @contextmanager

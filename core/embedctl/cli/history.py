@@ -15,7 +15,7 @@ from embedctl.cli.app import app, engine
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_file, emit_json, emit_table, say
 from embedctl.errors import UsageError
-from embedctl.format import format_duration, format_moment, format_value
+from embedctl.format import ABSENT, format_duration, format_moment, format_value
 from embedctl.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -112,7 +112,10 @@ def _show(found: History) -> None:
                 (
                     key,
                     format_value(float(series.low.min()), METRICS[key].unit),
-                    format_value(float(series.mean.mean()), METRICS[key].unit),
+                    # The mean of a counter means nothing.
+                    ABSENT
+                    if METRICS[key].cumulative
+                    else format_value(float(series.mean.mean()), METRICS[key].unit),
                     format_value(float(series.high.max()), METRICS[key].unit),
                     format_value(float(series.mean[-1]), METRICS[key].unit),
                     str(len(series)),
