@@ -199,8 +199,11 @@ def old_objects_left_alone() -> Iterator[None]:
     """Have the garbage collector look at new objects only.
 
     A look at all of a console's objects stops every thread for 60 to 120 ms, now and then: longer than a
-    batch takes on a fast GPU, and no doing of the backend's.
+    batch takes on a fast GPU, and no doing of the backend's. A console or a service has done so for good.
     """
+    if gc.get_freeze_count():
+        yield
+        return
     gc.freeze()
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from embedctl.errors import Cancelled, UsageError
 from embedctl.headlines import describe, headline
-from embedctl.lab.benchmark import OF_QUESTIONS, run_benchmark
+from embedctl.lab.benchmark import OF_QUESTIONS, old_objects_left_alone, run_benchmark
 from embedctl.lab.plan import allowed
 from embedctl.lab.presets import PRESETS
 from embedctl.lab.targets import Start
@@ -353,3 +354,16 @@ def test_a_workload_is_kept_whole_where_all_fits_or_nothing_would() -> None:
 
     assert WORKLOAD.within(10, count) is WORKLOAD
     assert WORKLOAD.within(9, count) is WORKLOAD
+
+
+def test_what_was_kept_from_the_garbage_collector_for_good_stays_so() -> None:
+    with old_objects_left_alone():
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        with old_objects_left_alone():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
