@@ -134,7 +134,8 @@ async def _look_back(engine: Engine, recorder: Recorder) -> None:
 
     await press("b", "b  Benchmark: both backends in turns", 0.5)
     await lapse("b  Benchmark: both backends in turns (time lapse)", 3, at_rest, frames=8)
-    await press("3", "Ratios with their intervals, and a verdict in words", 3.5)
+    await press("3", "3  Benchmarks: one line a run", 1)
+    await press("enter", "enter  ratios with their intervals, and a verdict in words", 3)
     await press("4", "4  History: everything recorded, with marks where something happened", 2.5)
     for _ in range(3):
         await press("plus", "+  zoom in at the cursor", 0.6)
