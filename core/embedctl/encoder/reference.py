@@ -43,7 +43,7 @@ class ReferenceEncoder:
         """Neither a tokenizer nor the choice of a kernel can be shared by two threads."""
         # A model may prefix every text ("query: "), by its own configuration; `encode` does so too.
         self._prompt = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
-        self._info = describe(model, kind="reference", attention=attention)
+        self._info = _describe(model, attention)
 
     @property
     def info(self) -> EncoderInfo:
@@ -136,22 +136,18 @@ class ReferenceEncoder:
         ]
 
 
-def describe(
-    model: SentenceTransformer, *, kind: str, attention: str, notes: tuple[str, ...] = ()
-) -> EncoderInfo:
-    """What is fixed about a loaded model."""
+def _describe(model: SentenceTransformer, attention: str) -> EncoderInfo:
     dimension = model.get_embedding_dimension()
     if dimension is None:  # a model without a pooling module that states its width: look at one vector
         dimension = int(model.encode([""], show_progress_bar=False).shape[1])
     return EncoderInfo(
-        kind=kind,
+        kind="reference",
         device=str(model.device),
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         attention=attention,
         dimension=dimension,
         max_tokens=int(model.max_seq_length or 0),
         pooling=_pooling(model),
-        notes=notes,
     )
 
 

@@ -17,12 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from embedctl.encoder.fused import (
-    gelu,
-    layer_norm,
-    norm_warps,
-    to_eight,
-)
+from embedctl.encoder.fused import gelu, layer_norm, norm_warps, to_eight
 from embedctl.encoder.precision import EIGHT_BIT
 
 MOST_ROWS = 64

@@ -127,10 +127,16 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 def log_tail(log_file: IO[bytes]) -> tuple[str, ...]:
-    """The last lines of a worker's log that are not blank; of a fatal fault the first ones, which name it."""
-    # pread leaves the offset alone, which the worker's own writes share.
-    size = os.fstat(log_file.fileno()).st_size
-    data = os.pread(log_file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    """The last lines of a worker's log that are not blank; of a fatal fault the first ones, which name it.
+
+    None of a log that cannot be read: how a worker ended is told without its words too.
+    """
+    try:
+        size = os.fstat(log_file.fileno()).st_size
+        # pread leaves the offset alone, which the worker's own writes share.
+        data = os.pread(log_file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    except OSError:
+        return ()
     lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
     lines = [line for line in lines if line]
     fatal = next((number for number, line in enumerate(lines) if line.startswith(_FATAL)), None)

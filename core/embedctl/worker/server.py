@@ -170,9 +170,22 @@ class WorkerServer:
     def deliver(self, answers: list[Answer]) -> None:
         """Send what has become of some requests, all at once."""
         self._wanted.difference_update(number for number, _ in answers)
-        self._send(*(self._frame(number, outcome) for number, outcome in answers))
+        try:
+            self._send(*(self._frame(number, outcome) for number, outcome in answers))
+        except FrameError:  # one of them; nothing was sent
+            for number, outcome in answers:
+                self._send_if_it_fits(number, outcome)
         if any(_device_failed(outcome) for _, outcome in answers):
             os._exit(EXIT_DEVICE_FAILED)
+
+    def _send_if_it_fits(self, number: int, outcome: Encoded | Exception) -> None:
+        try:
+            self._send(self._frame(number, outcome))
+        except FrameError as error:
+            too_large = UsageError(
+                "The answer is too large", why=str(error), remedy="send the texts in several requests"
+            )
+            self._send(self._frame(number, too_large))
 
     def _frame(self, number: int, outcome: Encoded | Exception) -> Frame:
         if isinstance(outcome, Exception):

@@ -169,6 +169,7 @@ def test_a_killed_worker_costs_the_request_and_comes_back(tmp_path: Path) -> Non
         ModelSettings(),
         folder=lambda: MODEL_DIR,
         log_dir=tmp_path / "log",
+        references=tmp_path / "references",
         on_event=events.append,
         after=after,
     )

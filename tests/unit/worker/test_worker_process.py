@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from concurrent.futures import Future
 from importlib.util import cache_from_source
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import pytest
 
@@ -89,6 +90,36 @@ def test_the_tail_of_a_log_is_its_last_lines_without_blank_ones(tmp_path: Path) 
         assert log_tail(log) == ()
         log.write(b"x" * 100_000 + b"\n" + b"".join(b"line %d\n\n" % n for n in range(20)))
         assert log_tail(log) == tuple(f"line {n}" for n in range(12, 20))
+
+
+def test_a_log_that_cannot_be_read_has_no_last_words(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:  # for writing alone
+        assert log_tail(log) == ()
+
+
+_OF_ANOTHER_RELEASE = """
+import json, socket, struct, sys
+engine = socket.socket(fileno=int(sys.argv[1]))
+header = json.dumps({"kind": "ready", "another": "form"}).encode()
+engine.sendall(struct.pack("<IQ", len(header), 0) + header)
+while engine.recv(4096):
+    pass
+"""
+
+
+def test_a_worker_that_is_not_understood_is_one_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spawn(connection: socket.socket, log_file: IO[bytes], *_: object) -> subprocess.Popen[bytes]:
+        descriptor = connection.fileno()
+        command = [sys.executable, "-S", "-c", _OF_ANOTHER_RELEASE, str(descriptor)]
+        return subprocess.Popen(command, stdout=log_file, stderr=log_file, pass_fds=(descriptor,))
+
+    monkeypatch.setattr("embedctl.worker.client.spawn", spawn)
+    client = WorkerClient(WorkerOptions(str(tmp_path)), log_file=tmp_path / "log")
+    with pytest.raises(errors.WorkerCrashedError, match="while it loaded the model"):
+        client.start(timeout=60)
+    assert not client.alive
 
 
 def test_the_log_of_the_worker_before_is_kept(tmp_path: Path) -> None:

@@ -161,6 +161,22 @@ def test_a_request_that_cannot_even_be_read_is_refused_and_not_the_worker(bench:
     assert bench.answer(2, ["a"]).kind == "vectors"
 
 
+def test_an_answer_that_no_frame_holds_is_told_and_costs_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedctl.worker.frames.MAX_PAYLOAD", 20)
+    small, large = (
+        bench.encoder.encode(["x"] * texts, batch_size=None, normalize=True, cancelled=bool)
+        for texts in (1, 3)
+    )
+    bench.server.deliver([(1, large), (2, small)])
+    told = bench.receive()
+    assert (told.kind, told.id, told.header["error"]["type"]) == ("error", 1, "UsageError")
+    assert "24 bytes" in told.header["error"]["why"]
+    answer = bench.receive()
+    assert (answer.kind, answer.id) == ("vectors", 2)
+
+
 def test_who_reads_a_request_while_another_thread_works_goes_on_reading(bench: Bench) -> None:
     bench.embed(1, ["a"])
     working, bench.desk = bench.desk, None
