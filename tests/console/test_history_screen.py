@@ -224,6 +224,13 @@ async def test_choosing_an_event_in_the_list_puts_the_cursor_on_it(opened: Opene
         events.focus()
         await pilot.press("home", "down", "down", "enter")
         assert charts(screen)[0].cursor == NOW - 1150
+        screen.move_window(NOW - 60, NOW, live=False)
+        assert screen._settling is not None
+        screen._settling.stop()  # the list follows only once the new window was read
+        await pilot.press("end", "enter")
+        last = screen._listed[-1].at
+        assert last < NOW - 60
+        assert charts(screen)[0].cursor == last
 
 
 async def test_statistics_cover_the_window(opened: Opened) -> None:

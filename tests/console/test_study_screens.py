@@ -156,9 +156,16 @@ class TestCheckScreen:
     async def test_a_store_that_cannot_be_read_and_data_of_another_version_are_told(self) -> None:
         engine = FakeEngine()
         engine.stored_studies[4] = canned.check_study(4, data={"verdict": "maybe"})
+        engine.stored_studies[2] = canned.check_study(2, at=NOW - 9 * 86_400)
         async with running(engine) as pilot:
             await press(pilot, "5")
             assert "Study 4 cannot be shown" in screen_text(pilot)
+            await press(pilot, "tab", "down")
+            assert "check 2 · 2026-02-23" in screen_text(pilot)
+            await press(pilot, "up")
+            assert "Study 4 cannot be shown" in screen_text(pilot)
+            await press(pilot, "down")
+            assert "check 2 · 2026-02-23" in screen_text(pilot)
             engine.errors["studies"] = StoreCorruptError("The history is damaged")
             await press(pilot, "k")
             engine.job("check").finish()

@@ -53,6 +53,8 @@ class HistoryScreen(HistoryCharts):
     def __init__(self, *, clock: Callable[[], float] = time.time, tz: tzinfo | None = None) -> None:
         super().__init__(clock=clock, tz=tz)
         self._spans = MarkedSpans()
+        self._listed: tuple[Event, ...] = ()
+        """What the list of events has, newest first; the window may have moved on since."""
         self._ends: tuple[LostEnd, ...] = ()
         """Where the recording broke off, newest first."""
         self._exported: Path | None = None
@@ -91,8 +93,8 @@ class HistoryScreen(HistoryCharts):
             return
         since, until = self._main.window
         options = self.query_one("#events", OptionList)
-        newest_first = self._events()[::-1][:_LISTED]
-        lines = [event_line(event, self._tz, date=until - since > 86_400) for event in newest_first]
+        self._listed = self._events()[::-1][:_LISTED]
+        lines = [event_line(event, self._tz, date=until - since > 86_400) for event in self._listed]
         if lines != [str(options.get_option_at_index(i).prompt) for i in range(options.option_count)]:
             options.set_options(Option(line) for line in lines)
 
@@ -213,7 +215,7 @@ class HistoryScreen(HistoryCharts):
 
     @on(OptionList.OptionSelected, "#events")
     def _event_chosen(self, message: OptionList.OptionSelected) -> None:
-        self.put_cursor(self._events()[::-1][message.option_index].at)
+        self.put_cursor(self._listed[message.option_index].at)
 
     def action_open(self) -> None:
         """Show what is known of the event under the cursor, else of the last one before it."""

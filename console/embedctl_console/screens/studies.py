@@ -44,6 +44,8 @@ class StudiesScreen(ConsoleScreen):
         super().__init__()
         self._studies: tuple[StudySummary, ...] | None = None
         """Newest first; None until they were read."""
+        self._chosen: int | None = None
+        """Id of the study that is shown, or that cannot be."""
         self._study: Study | None = None
         self._report: Any = None
         """What `_study` holds, as the record of its kind."""
@@ -140,6 +142,7 @@ class StudiesScreen(ConsoleScreen):
             study = self.console.engine.study(study_id)
             return study, self.read(study)
 
+        self._chosen = study_id
         try:
             self._study, self._report = await run_in_thread(fetch)
         except EmbedctlError as error:
@@ -233,7 +236,7 @@ class StudiesScreen(ConsoleScreen):
     def _study_highlighted(self) -> None:
         """By where the cursor is now: while the list is filled, it is told of rows that it has left since."""
         studies, row = self._studies or (), self._list.cursor_row
-        if self._study is not None and row < len(studies) and studies[row].id != self._study.id:
+        if row < len(studies) and studies[row].id != self._chosen:
             self.run_worker(self._choose(studies[row].id), group="studies", exclusive=True)
 
     @on(DataTable.RowSelected)
@@ -243,7 +246,7 @@ class StudiesScreen(ConsoleScreen):
 
     def _open_row(self) -> None:
         study, report, row = self._study, self._report, max(0, self._table.cursor_row)
-        if study is not None and report is not None:
+        if study is not None and self._problem is None:
             self.app.push_screen(ReadingScreen(lambda width: self.evidence(study, report, row, width)))
 
 
