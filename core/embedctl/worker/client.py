@@ -337,7 +337,7 @@ class WorkerClient:
         try:
             while (frame := channel.receive()) is not None:
                 self._deliver(frame)
-        except Exception as error:  # or it said what this release does not understand; all who wait must be told
+        except Exception as error:  # also words that this release does not know: who waits must be told
             log.info("the worker's connection ended: %r", error)
         finally:
             channel.close()
