@@ -77,6 +77,7 @@ def test_studies_of_quality_are_compared_alone_or_beside_runs(cli: CommandLine, 
     assert alone.code == 0
     assert "ndcg<-0.03: not met, ollama xquad-de +0.0000 (-0.0156 to +0.0156)" in alone.out
     assert "A p50" not in alone.out
+    assert alone.out.startswith("A: study 5 ")
     refused = cli("compare", "study:4", "study:5")
     assert refused.code == 2
     assert "Study 4 has no retrieval quality to compare" in refused.err

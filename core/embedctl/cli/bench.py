@@ -243,7 +243,8 @@ def _emit(table: Table) -> None:
 
 def _show_comparison(comparison: RunComparison) -> None:
     for name, run in (("A", comparison.a), ("B", comparison.b)):
-        emit(f"{name}: run {run.id}  {format_moment(run.at)}  {run.headline}")
+        what = "study" if run.preset == "quality" else "run"
+        emit(f"{name}: {what} {run.id}  {format_moment(run.at)}  {run.headline}")
     timed = [row for row in comparison.rows if row.a_p50_ms is not None or row.b_p50_ms is not None]
     if timed:
         _show_times(timed)
