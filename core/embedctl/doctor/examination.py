@@ -21,6 +21,7 @@ def examine(
     model: Callable[[], ModelStatus],
     *,
     store_path: Path,
+    memory_floor: int,
     torch: Callable[[], Mapping[str, Any] | str] = ask_torch,
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[Finding, ...]:
@@ -30,6 +31,7 @@ def examine(
         status: The engine's state, just refreshed.
         model: Gives the model's state from the disk alone.
         store_path: The history file.
+        memory_floor: Bytes that a load must leave available.
         torch: Gives torch's report; for tests.
         environment: The process's variables; for tests.
     """
@@ -38,7 +40,7 @@ def examine(
     if machine is not None:
         found += check_machine(machine)
         available = status.sample.get("host_memory_available") if status.sample else None
-        found.append(check_memory(machine, available))
+        found.append(check_memory(machine, available, memory_floor))
     real_gpu = machine.gpu if machine is not None and not machine.simulated else None
     found += check_torch(torch(), real_gpu)
     unified = machine.gpu.unified if machine is not None and machine.gpu is not None else None

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import platform
-import sys
 
 from embedctl.records import Capability, Finding, Machine, Severity
 
 TOPIC = "machine"
 GIB = 1024**3
+_BGE_M3 = 2.4 * GIB
 
 
 def check_python() -> Finding:
     return Finding(
         TOPIC,
         f"Python {platform.python_version()}",
-        Severity.OK if sys.version_info >= (3, 11) else Severity.ERROR,
+        Severity.OK,
         f"{platform.python_implementation()} on {platform.system()} {platform.machine()}",
-        "" if sys.version_info >= (3, 11) else "embedctl needs Python 3.11 or newer",
     )
 
 
@@ -103,15 +102,17 @@ def _capabilities(capabilities: tuple[Capability, ...]) -> list[Finding]:
     return found
 
 
-def check_memory(machine: Machine, available: float | None) -> Finding:
+def check_memory(machine: Machine, available: float | None, floor: int) -> Finding:
+    """`floor`: bytes that a load must leave available."""
     total = machine.memory_total
     if total is None or available is None:
         return Finding(TOPIC, "memory is not known", Severity.WARNING, "the host's memory cannot be read")
-    scarce = available < 4 * GIB
+    scarce = available < floor + _BGE_M3
     return Finding(
         TOPIC,
         f"{available / GIB:.1f} of {total / GIB:.1f} GiB memory available",
         Severity.WARNING if scarce else Severity.OK,
-        "BGE-M3 in float16 held 2.4 GiB on an H200, its CUDA context of 0.7 among them",
+        f"BGE-M3 in float16 held {_BGE_M3 / GIB:.1f} GiB on an H200, its CUDA context of 0.7 among them; "
+        f"{floor / GIB:.1f} are to stay available",
         "end what else uses memory before loading" if scarce else "",
     )

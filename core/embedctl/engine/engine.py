@@ -16,7 +16,7 @@ from embedctl.engine.jobs import Job, JobRunner
 from embedctl.engine.journal import this_process
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.measurements import MeasuringCalls
-from embedctl.engine.memory import LatestSample, Room, room
+from embedctl.engine.memory import LatestSample, Room, memory_floor, room
 from embedctl.engine.model_work import ModelWork
 from embedctl.engine.parts import Parts
 from embedctl.engine.sampling import Recorder, make_sampler
@@ -326,7 +326,12 @@ class Engine(MeasuringCalls):
         from embedctl.doctor import examine
 
         self.refresh()
-        return examine(self.status(), lambda: self.model(online=False), store_path=self._parts.store.path)
+        return examine(
+            self.status(),
+            lambda: self.model(online=False),
+            store_path=self._parts.store.path,
+            memory_floor=memory_floor(self._machine.memory_total, self._settings.engine.memory_floor_gib),
+        )
 
     def close(self) -> None:
         with self._closing:

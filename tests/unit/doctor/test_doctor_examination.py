@@ -45,7 +45,12 @@ def examined(
         recording=recording,
     )
     return examine(
-        status, model, store_path=tmp_path / "history.db", torch=lambda: CPU_TORCH, environment=environment
+        status,
+        model,
+        store_path=tmp_path / "history.db",
+        memory_floor=8 * 2**30,
+        torch=lambda: CPU_TORCH,
+        environment=environment,
     )
 
 
