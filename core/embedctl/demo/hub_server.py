@@ -6,22 +6,21 @@ its files, the tree, and `resolve` with HEAD, GET and ranges. Everything else an
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
+
+from embedctl.demo.loopback import LoopbackServer
 
 DEMO_REVISION = "0123456789abcdef0123456789abcdef01234567"
 """The commit at which the server shows every folder unless told otherwise."""
@@ -99,7 +98,7 @@ class HubServer:
         self.revision = revision
         self.bytes_per_second = bytes_per_second
         self._repos = {name: _files(folder) for name, folder in repos.items()}
-        self._server: _Listener | None = None
+        self._server: LoopbackServer | None = None
         self._stopping = threading.Event()
 
     @property
@@ -107,7 +106,7 @@ class HubServer:
         """The address to give to `HF_ENDPOINT` or `ModelHub(endpoint=…)`."""
         if self._server is None:
             raise RuntimeError("the server does not run")
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self._server.port}"
 
     def start(self) -> None:
         hub = self
@@ -115,7 +114,7 @@ class HubServer:
         class Handler(HubRequestHandler):
             server_hub = hub
 
-        self._server = _Listener(("127.0.0.1", 0), Handler)
+        self._server = LoopbackServer(0, Handler)
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="demo-hub", daemon=True
         ).start()
@@ -243,34 +242,6 @@ class HubRequestHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it)
         """Say nothing: stderr belongs to the program around the server."""
-
-
-class _Listener(ThreadingHTTPServer):
-    """Remembers its connections: clients keep them open, and would be served on after the end."""
-
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
-        self._open: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away, as a cancelled download does, is no fault of the server's."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-    def hang_up(self) -> None:
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 def _files(folder: Path) -> dict[str, ServedFile]:

@@ -10,17 +10,16 @@ of its own, one text at a time, as Ollama does it. Beside it stands a simulated 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Self
 
 from embedctl.demo.language_model import DemoLanguageModel
+from embedctl.demo.loopback import LoopbackServer
 from embedctl.demo.ollama_api import PULL_RATE, VERSION, OllamaApi, Reply, error_reply, full_name
 from embedctl.demo.ollama_scheduler import Scheduler, ServedModel, StartRunner
 
@@ -52,7 +51,7 @@ class OllamaServer:
             self.scheduler, version=version, pull_rate=pull_rate, language_model=language_model
         )
         self.intercept = intercept
-        self._http = _HttpServer(("127.0.0.1", port), _Handler)
+        self._http = _HttpServer(port, _Handler)
         self._http.ollama = self
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="demo-ollama", daemon=True
@@ -60,7 +59,7 @@ class OllamaServer:
 
     @property
     def port(self) -> int:
-        return int(self._http.server_address[1])
+        return self._http.port
 
     @property
     def host(self) -> str:
@@ -74,7 +73,7 @@ class OllamaServer:
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
-        self._http.cut_connections()
+        self._http.hang_up()
         self.scheduler.unload()
 
     def handle(self, method: str, path: str, body: Mapping[str, Any]) -> Reply:
@@ -84,33 +83,8 @@ class OllamaServer:
         return self.intercept(path, body, proceed) if self.intercept else proceed()
 
 
-class _HttpServer(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 1024  # the standard library's 5 resets connections when 200 clients come at once
-    block_on_close = False
+class _HttpServer(LoopbackServer):
     ollama: OllamaServer
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
-        self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def cut_connections(self) -> None:
-        """End connections that clients keep open, as the end of a process would."""
-        with self._lock:
-            for connection in self._open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
