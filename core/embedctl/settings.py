@@ -271,8 +271,9 @@ def settings_error(error: ValidationError, file: Path, *, variables: bool = True
             why=_known(location[:-1]),
             remedy="correct the name or remove the line; `embedctl config show` lists all settings",
         )
+    given = "…" if key == "alerts.webhook" else repr(first["input"])  # that address may be a secret
     return SettingsError(
-        f"{origin}: {key} = {first['input']!r} is not allowed",
+        f"{origin}: {key} = {given} is not allowed",
         why=first["msg"],
         remedy=f"set {key} to an allowed value (`embedctl config show` describes it)",
     )

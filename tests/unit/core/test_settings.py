@@ -77,6 +77,13 @@ def test_a_wrong_variable_is_named_itself(
     assert repr(value) in caught.value.what
 
 
+def test_a_wrong_webhook_is_not_repeated(paths: Paths) -> None:
+    write(paths, '[alerts]\nwebhook = "hooks.example/secret"\n')
+    with pytest.raises(SettingsError, match=r"alerts.webhook = … is not allowed") as caught:
+        load_settings(paths)
+    assert "secret" not in str(caught.value)
+
+
 def test_setting_a_value_keeps_comments_and_order(paths: Paths) -> None:
     write(paths, '# mine\n[native]  # the worker\ndtype = "float32"  # exact\n\n[engine]\n')
     set_value(paths.config_file, "native.batch_size", "64")
