@@ -2,7 +2,7 @@
 
     uv run python -m tests.tour [FILE]
 
-Takes about five minutes. Everything in it is what the demo really did; only the machine is simulated, as the
+Takes about six minutes. Everything in it is what the demo really did; only the machine is simulated, as the
 screens say. What lasts minutes is shown in time lapse, and its caption says so.
 """
 
