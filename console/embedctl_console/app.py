@@ -187,6 +187,8 @@ class ConsoleApp(App[None]):
 
     def take_keys(self, wanted: Keymap) -> None:
         """Let actions have the keys that the settings name; what cannot be used is told and left out."""
+        from embedctl_console.state import Topic
+
         assert self.state is not None
         problems: tuple[str, ...] = ()
         if wanted:
@@ -195,6 +197,7 @@ class ConsoleApp(App[None]):
             wanted, problems = checked(wanted, ACTIONS)
         self.state.keymap = dict(wanted)
         self.set_keymap(self.state.keymap)
+        self.news.publish(Topic.KEYS)
         if problems:
             self.notify(
                 "\n".join(problems), title="[console.keys] cannot be used in full", severity="warning",

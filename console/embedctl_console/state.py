@@ -53,7 +53,9 @@ class Topic(Flag):
     """How the backends do, and what the trial has shown."""
     VERDICT = auto()
     """What the last check said, and whether that still stands."""
-    ALL = MACHINE | BACKENDS | JOBS | SAMPLE | EVENTS | MODEL | CONNECTION | HEALTH | VERDICT
+    KEYS = auto()
+    """Which keys the user has chosen."""
+    ALL = MACHINE | BACKENDS | JOBS | SAMPLE | EVENTS | MODEL | CONNECTION | HEALTH | VERDICT | KEYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,14 +92,19 @@ async def test_a_change_goes_to_the_file_and_keeps_its_comments(tmp_path: Path) 
 async def test_theme_and_keys_are_taken_up_at_once(tmp_path: Path) -> None:
     engine = FakeEngine(home=tmp_path)
     async with running(engine) as pilot:
-        await press(pilot, "8")
+        await press(pilot, "9", "8")
         screen = pilot.app.screen
+        keys = '{"everywhere.benchmark" = "f5", "everywhere.show-help" = "f1"}'
         await screen._write_on_thread("console.theme", "embedctl-light")  # type: ignore[attr-defined]
-        await screen._write_on_thread("console.keys", '{"everywhere.benchmark" = "f5"}')  # type: ignore[attr-defined]
+        await screen._write_on_thread("console.keys", keys)  # type: ignore[attr-defined]
         await settle(pilot)
         assert pilot.app.theme == "embedctl-light"
-        assert load_settings(engine.paths).console.keys == {"everywhere.benchmark": "f5"}
+        assert load_settings(engine.paths).console.keys["everywhere.benchmark"] == "f5"
         assert "f5 Benchmark" in screen_text(pilot)
+        assert "f1 Help" in screen_text(pilot)
+        await press(pilot, "f1")
+        assert "f5          measure both backends" in screen_text(pilot)
+        await press(pilot, "8")
         names = [f"{section}.{name}" for section, names in setting_names().items() for name in names]
         screen.query_one(RowTable).move_cursor(row=names.index("console.keys"))
         await press(pilot, "enter")

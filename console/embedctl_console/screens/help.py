@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from embedctl.paths import Paths
     from embedctl_console.actions import Keymap
+    from embedctl_console.state import ConsoleState, Topic
 
 _WORDS: Final = (
     ("active", "the backend that requests go to unless they name one; it is remembered"),
@@ -56,15 +57,19 @@ class HelpScreen(ConsoleScreen):
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("help")]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._keymap: Keymap | None = None
+        """The keys that the page names; None until there is one."""
+
     def compose_body(self) -> ComposeResult:
-        state = self.console.state
-        keymap = state.keymap if state is not None else NO_KEYMAP
         with VerticalScroll(id="help-scroll"):
             yield Text(id="help")
-        self._text = help_text(self.console.engine.paths, keymap)
 
-    def on_mount(self) -> None:
-        self.query_one("#help", Text).show(self._text)
+    def show_state(self, state: ConsoleState, changed: Topic) -> None:
+        if state.keymap is not self._keymap:
+            self._keymap = state.keymap
+            self.query_one("#help", Text).show(help_text(self.console.engine.paths, state.keymap))
 
 
 def help_text(paths: Paths, keymap: Keymap = NO_KEYMAP) -> Content:

@@ -51,7 +51,6 @@ class TopBar(Widget):
         yield Text(id="screens")
 
     def on_mount(self) -> None:
-        self._show_screens()
         follow(self, self.show_state)
 
     def _show_screens(self) -> None:
@@ -69,6 +68,8 @@ class TopBar(Widget):
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         from embedctl_console.state import Topic
 
+        if changed & Topic.KEYS:
+            self._show_screens()
         if changed & (Topic.MACHINE | Topic.BACKENDS | Topic.CONNECTION):
             self._show_machine(state)
 
