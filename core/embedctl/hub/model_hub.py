@@ -289,12 +289,13 @@ class ModelHub:
                 self._save(listing, replace(record, checks=checks))
 
     def _check_converted(self, listing: Listing, progress: Progress, cancel: CancelToken) -> str:
-        """Hash the converted files; a damaged one costs the folder. Returns a note for the status."""
+        """Hash the converted files; one that is damaged or gone costs the folder. Returns a note."""
         record = self._record(listing)
         folder = self._cache.converted(listing.commit)
         for path, sha256 in record.converted.items() if folder.is_dir() else ():
             progress(f"Verifying {path} (converted)")
-            if sha256_of(folder / path, lambda _: cancel.raise_if_cancelled()) != sha256:
+            file = folder / path
+            if not file.is_file() or sha256_of(file, lambda _: cancel.raise_if_cancelled()) != sha256:
                 shutil.rmtree(folder)
                 return f"the converted {path} was damaged and is deleted; a download makes it again"
         return ""

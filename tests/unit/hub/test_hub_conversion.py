@@ -11,6 +11,8 @@ import pytest
 
 from embedctl.errors import Cancelled, HubConversionError, HubError, HubSpaceError
 from embedctl.hub import ModelHub, conversion
+from embedctl.hub.cache import Record, RepoCache
+from embedctl.hub.checks import RemoteFile, git_blob_hash
 from embedctl.hub.conversion import EXIT_NO_SPACE, EXIT_REFUSED, convert_weights
 from embedctl.progress import CancelToken, silent
 from tests.support.faulty_hub import FaultyHub
@@ -203,6 +205,18 @@ def test_a_cancelled_conversion_ends_the_child_and_leaves_nothing(
     with pytest.raises(Cancelled):
         convert_weights(tmp_path / "pytorch_model.bin", target, lambda *_: cancel.cancel(), cancel)
     assert list(target.parent.iterdir()) == []
+
+
+def test_converted_weights_that_are_gone_are_damaged_and_can_be_made_again(tmp_path: Path) -> None:
+    cache = RepoCache(tmp_path, REPO)
+    cache.snapshot(REVISION).mkdir(parents=True)
+    (cache.snapshot(REVISION) / "config.json").write_bytes(b"{}")
+    needed = RemoteFile("config.json", 2, None, git_blob_hash(b"{}"))
+    cache.write_record(REVISION, Record((needed,), converted={"model.safetensors": "0" * 64}))
+    cache.converted(REVISION).mkdir()
+    status = ModelHub(REPO, REVISION, cache_dir=tmp_path).verify(silent, CancelToken())
+    assert not status.converted
+    assert "model.safetensors" in status.detail
 
 
 @pytest.mark.torch
