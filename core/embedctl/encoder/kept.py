@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from embedctl.encoder import canary
 from embedctl.encoder.packing import Ints
 from embedctl.encoder.spec import ModelSpec, from_json, to_json
 from embedctl.errors import EmbedctlError
+from embedctl.files import whole_file
 
 _FORMAT: Final = "1"
 _MOST_FILES: Final = 8
@@ -121,26 +121,19 @@ def keep(file: Path, basis: Basis, kept: Kept) -> None:
     """Write it in place of what was there, and remove the oldest files beside it that are too many.
 
     Raises:
-        OSError: The file cannot be written.
+        StoreError: The file cannot be written.
     """
     about = {"basis": dict(basis), "made": kept.made, "spec": to_json(kept.spec), "places": kept.places}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            np.savez(
-                stream,
-                about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-                tokenizer=np.frombuffer(kept.tokenizer, np.uint8),
-                ids=np.concatenate(kept.probe_ids),
-                lengths=np.array([len(ids) for ids in kept.probe_ids]),
-                probes=kept.probe_vectors,
-                reference=kept.reference,
-            )
-        part.replace(file)  # whoever reads meanwhile reads all of the old or all of the new
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(file) as part, part.open("wb") as stream:
+        np.savez(
+            stream,
+            about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+            tokenizer=np.frombuffer(kept.tokenizer, np.uint8),
+            ids=np.concatenate(kept.probe_ids),
+            lengths=np.array([len(ids) for ids in kept.probe_ids]),
+            probes=kept.probe_vectors,
+            reference=kept.reference,
+        )
     others = sorted(file.parent.glob("*.npz"), key=lambda other: other.stat().st_mtime, reverse=True)
     for other in others[_MOST_FILES:]:
         other.unlink(missing_ok=True)

@@ -8,10 +8,8 @@ loaded model and remembered for the next load.
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import torch
 
 from embedctl.encoder.architecture import Architecture
 from embedctl.encoder.canary import TEXTS
+from embedctl.files import whole_file
 
 GPU_DEFAULT, CPU_DEFAULT = 8192, 2048
 GPU_CANDIDATES = (2048, 4096, 8192, 16_384, 32_768)
@@ -170,7 +169,7 @@ def remember(file: Path, key: str, tuned: Tuned) -> None:
     """Keep what was measured for `key` beside what is there.
 
     Raises:
-        OSError: The file cannot be written.
+        StoreError: The file cannot be written.
     """
     entries = _read(file)
     entries[key] = {
@@ -178,11 +177,8 @@ def remember(file: Path, key: str, tuned: Tuned) -> None:
         "tokens_per_s": {str(budget): round(rate) for budget, rate in tuned.tokens_per_s.items()},
         "measured_at": round(time.time()),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".part")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as part:
-        json.dump(entries, part, indent=2)
-    Path(name).replace(file)  # whoever reads meanwhile reads all of the old or all of the new
+    with whole_file(file) as part:
+        part.write_text(json.dumps(entries, indent=2), encoding="utf-8")
 
 
 def _read(file: Path) -> dict[str, Any]:
