@@ -53,6 +53,7 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
         self.child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
         os.close(theirs)
+        self._last = b""
 
     def press(self, key: bytes) -> None:
         os.write(self._ours, key)
@@ -67,7 +68,7 @@ class Terminal:
         seen = b""
         while (left := began + seconds - time.perf_counter()) > 0:
             if select.select([self._ours], [], [], left)[0]:
-                seen += os.read(self._ours, 65536)
+                seen += self._read()
                 if found(seen):
                     return time.perf_counter() - began
         raise TimeoutError(f"nothing of the kind in {len(seen)} bytes: {seen[-300:]!r}")
@@ -77,7 +78,14 @@ class Terminal:
         until = time.perf_counter() + seconds
         while (left := until - time.perf_counter()) > 0:
             if select.select([self._ours], [], [], left)[0]:
-                os.read(self._ours, 65536)
+                self._read()
+
+    def _read(self) -> bytes:
+        try:
+            self._last = os.read(self._ours, 65536)
+        except OSError:
+            raise EOFError(f"the console ended with {self.child.wait()}: {self._last[-2000:]!r}") from None
+        return self._last
 
     def cpu_seconds(self) -> float:
         """CPU time of the program itself, without that of its children."""
@@ -96,7 +104,7 @@ class Terminal:
 
     def end(self) -> None:
         self.child.send_signal(signal.SIGTERM)
-        with suppress(OSError):  # its end of the terminal is closed
+        with suppress(EOFError):  # its end of the terminal is closed
             while self.child.poll() is None:
                 self.drain(0.2)
         self.child.wait()

@@ -51,8 +51,9 @@ class DashboardScreen(ConsoleScreen):
     def __init__(self) -> None:
         super().__init__()
         self._drawn_at = {chart.name: float("-inf") for chart in CHARTS}
+        self._choices = chart_choices(0, 0)
         self._choice = 0
-        """Index into what `chart_choices` gives for the size."""
+        """Index into what there is to choose at this size."""
 
     def compose_body(self) -> ComposeResult:
         settings = self.console.engine.settings.console
@@ -86,7 +87,6 @@ class DashboardScreen(ConsoleScreen):
         self.query_one("#events").border_title = "Events"
 
     def on_resize(self) -> None:
-        self._choice = 0
         self._lay_out()
 
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
@@ -123,7 +123,9 @@ class DashboardScreen(ConsoleScreen):
     def _lay_out(self) -> None:
         """Show the charts that are chosen, and draw what was not drawn while it was hidden."""
         choices = chart_choices(*self.size)
-        shown = choices[self._choice % len(choices)]
+        if choices != self._choices:
+            self._choices, self._choice = choices, 0
+        shown = choices[self._choice]
         area = self.query_one("#charts")
         for count in (1, 2, 4):
             area.set_class(len(shown) == count, f"-{count}")
@@ -165,7 +167,7 @@ class DashboardScreen(ConsoleScreen):
 
     def action_next_chart(self) -> None:
         """Go round what there is room for: several charts at once, then each alone."""
-        self._choice = (self._choice + 1) % len(chart_choices(*self.size))
+        self._choice = (self._choice + 1) % len(self._choices)
         self._lay_out()
 
     def action_refresh_backends(self) -> None:
