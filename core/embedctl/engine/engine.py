@@ -178,7 +178,7 @@ class Engine(MeasuringCalls):
             store_path=str(self._parts.store.path),
             demo=self._simulated,
             recording=self._recorder.recording,
-            recorder=self._other_recorder(),
+            recorder=self._parts.store.recorder(),
         )
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -364,12 +364,6 @@ class Engine(MeasuringCalls):
     def _admit_beside_trial(self, group: str, kind: str, title: str) -> None:
         if group == BACKEND_JOBS and kind not in _BESIDE_A_TRIAL:
             self._trials.keep_from(title)
-
-    def _other_recorder(self) -> int | None:
-        try:
-            return self._parts.store.recorder()
-        except OSError:  # a lock file that may not be read: nobody can say
-            return None
 
     def _room(self) -> Room:
         """The room as of now: by the sampler, or, where none runs, by a reading of its own."""

@@ -48,18 +48,20 @@ class RecorderLock:
         return True
 
     def holder(self) -> int | None:
-        """PID of the process that holds the lock; None if nobody does or it is ours."""
+        """PID of the process that holds the lock; None if nobody does, it is ours, or nobody can say."""
         if self.held:
             return None
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError:  # there is none, or it may not be read
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             text = os.pread(descriptor, 32, 0)
             return int(text) if text.isdigit() else None
+        except OSError:  # a file system that knows no locks
+            return None
         finally:
             os.close(descriptor)  # gives the shared lock back
         return None

@@ -142,6 +142,14 @@ def open_folder() -> Iterator[Path]:
         folder.chmod(0o755)
 
 
+def test_who_records_is_not_known_where_the_lock_file_cannot_be_read(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "history.db")
+    lock = tmp_path / "history.db.recorder"
+    lock.symlink_to(lock)
+    assert store.recorder() is None
+    store.close()
+
+
 def test_a_folder_made_for_the_history_is_its_users_alone(tmp_path: Path) -> None:
     """Checks keep texts of the user's."""
     open_store(tmp_path / "embedctl" / "history.db").close()
