@@ -45,10 +45,16 @@ class Jobs:
         self._app.run_worker(self._cancel(job.job_id), group="cancel")
 
     async def _cancel(self, job_id: int) -> None:
+        from embedctl_console.state import Topic
+
         try:
             await run_in_thread(self._app.engine.cancel_job, job_id)
         except EmbedctlError as error:
             self._app.report(error)
+            return
+        if self._app.state is not None:
+            self._app.state.asked_to_stop(job_id)
+            self._app.news.publish(Topic.JOBS)
 
     def tell_end(self, job: JobUpdate) -> None:
         """Say beside what is on the screen how a job has ended."""

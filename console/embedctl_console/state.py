@@ -93,6 +93,8 @@ class ConsoleState:
     """The last switch that is known."""
     keymap: Keymap = field(default_factory=dict)
     """Keys that the user has chosen, as far as they can be used."""
+    cancelling: set[int] = field(default_factory=set)
+    """Ids of running jobs that were asked to stop."""
     ended: dict[str, JobUpdate] = field(default_factory=dict)
     """By kind, how the last job of that kind ended in this session."""
 
@@ -150,10 +152,20 @@ class ConsoleState:
         others = tuple(job for job in self.status.jobs if job.job_id != update.job_id)
         if update.state is JobState.RUNNING:
             self.ended.pop(update.kind, None)
-            others = (*others, update)
+            others = (*others, self._told(update))
         else:
+            self.cancelling.discard(update.job_id)
             self.ended[update.kind] = update
         self.status = replace(self.status, jobs=others)
+
+    def asked_to_stop(self, job_id: int) -> None:
+        """Have a running job say that it is about to end, which may take until its next step."""
+        if any(job.job_id == job_id for job in self.status.jobs):
+            self.cancelling.add(job_id)
+            self.status = replace(self.status, jobs=tuple(map(self._told, self.status.jobs)))
+
+    def _told(self, job: JobUpdate) -> JobUpdate:
+        return replace(job, step="is being cancelled") if job.job_id in self.cancelling else job
 
     # Questions that several screens ask
 

@@ -162,6 +162,18 @@ class TestNextStep:
         engine = FakeEngine(native=canned.native(native), ollama=canned.ollama(ollama), active=active)
         assert next_step(state_of(engine)).key == key
 
+    def test_a_job_that_was_asked_to_stop_says_so_until_it_has_ended(self) -> None:
+        state = state_of(fresh_engine())
+        state.asked_to_stop(1)  # it had ended before
+        state.apply_all([JobChanged(job(1)), JobChanged(job(2))])
+        assert [one.step for one in state.status.jobs] == ["starting", "starting"]
+        state.asked_to_stop(2)
+        assert [one.step for one in state.status.jobs] == ["starting", "is being cancelled"]
+        state.apply(JobChanged(job(2)))
+        assert state.status.jobs[-1].step == "is being cancelled"
+        state.apply(JobChanged(job(2, state=JobState.CANCELLED)))
+        assert (state.ended["load"].step, state.cancelling) == ("starting", set())
+
     def test_the_download_is_named_with_its_size(self) -> None:
         assert "BAAI/bge-m3, 2.14 GiB" in next_step(state_of(fresh_engine())).text
 

@@ -47,7 +47,7 @@ async def test_two_marked_runs_are_laid_side_by_side() -> None:
         await press(pilot, "3", "c")
         assert [call for call in engine.calls if call[0] == "compare_runs"] == []
         await press(pilot, "space", "down", "space", "c")
-        assert ("compare_runs", 6, 7) in engine.calls
+        assert engine.calls.count(("compare_runs", 6, 7)) == 1
         text = screen_text(pilot)
         assert "0.62▲" in text
         assert "native dtype: float32 → float16" in text
@@ -58,6 +58,12 @@ async def test_a_third_mark_drops_the_first() -> None:
     async with running(engine) as pilot:
         await press(pilot, "3", "space", "down", "space", "down", "space", "c")
         assert ("compare_runs", 3, 6) in engine.calls
+        await press(pilot, "escape")
+        assert "took" in screen_text(pilot)
+        await pilot.resize_terminal(80, 24)
+        await settle(pilot)
+        assert "took" not in screen_text(pilot)
+        assert "c Compare" in screen_text(pilot)
 
 
 async def test_the_key_of_the_screen_leads_back_to_the_list() -> None:

@@ -47,7 +47,6 @@ class BenchmarksScreen(ConsoleScreen):
         self._marked: list[int] = []
         """Ids of at most two runs, in the order marked."""
         self._measuring = False
-        self._columns: list[tuple[str, int]] = []
         self._problem: EmbedctlError | None = None
         """Why the list could not be read, if it could not."""
 
@@ -58,12 +57,11 @@ class BenchmarksScreen(ConsoleScreen):
             yield Text(id="preview-text")
 
     def on_mount(self) -> None:
-        room = self.app.size.width - sum(width + 2 for _, width in _COLUMNS) - 2
-        self._columns = [*(_COLUMNS if room >= _RESULT else _COLUMNS[:-1]), ("result", max(_RESULT, room))]
-        for key, width in self._columns:
-            self._table.add_column(" " if key == "mark" else key, key=key, width=width)
         self._table.focus()
         self._read()
+
+    def on_resize(self) -> None:
+        self._fill()
 
     @property
     def _table(self) -> DataTable[Content]:
@@ -91,16 +89,24 @@ class BenchmarksScreen(ConsoleScreen):
         self._problem = None
         known = {run.id for run in self._runs}
         self._marked = [run_id for run_id in self._marked if run_id in known]
-        table = self._table
-        row = table.cursor_row
-        table.clear()
-        for run in self._runs:
-            cells = run_cells(run, marked=run.id in self._marked)
-            table.add_row(*(cells[key] for key, _ in self._columns), key=str(run.id))
-        table.move_cursor(row=row)
-        table.display = bool(self._runs)
+        self._fill()
+        self._table.display = bool(self._runs)
         self.query_one("#preview").display = bool(self._runs)
         self._show_about()
+
+    def _fill(self) -> None:
+        """The list anew: other runs, or another width."""
+        room = self.app.size.width - sum(width + 2 for _, width in _COLUMNS) - 2
+        columns = (*(_COLUMNS if room >= _RESULT else _COLUMNS[:-1]), ("result", max(_RESULT, room)))
+        table = self._table
+        row = table.cursor_row
+        table.clear(columns=True)
+        for key, width in columns:
+            table.add_column(" " if key == "mark" else key, key=key, width=width)
+        for run in self._runs:
+            cells = run_cells(run, marked=run.id in self._marked)
+            table.add_row(*(cells[key] for key, _ in columns), key=str(run.id))
+        table.move_cursor(row=row)
 
     @property
     def _keymap(self) -> Keymap:

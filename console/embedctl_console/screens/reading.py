@@ -30,6 +30,8 @@ class ReadingScreen(ConsoleScreen):
         """A screen that shows what `read` returns for a width in cells."""
         super().__init__()
         self._read = read
+        self._width = 0
+        """Cells that the text is read for."""
 
     def compose_body(self) -> ComposeResult:
         with VerticalScroll(id="reading-scroll"):
@@ -42,11 +44,14 @@ class ReadingScreen(ConsoleScreen):
         self._load_at_this_width()
 
     def _load_at_this_width(self) -> None:
-        self.run_worker(self._load(), group="reading", exclusive=True)
+        width = self.app.size.width - 4
+        if width != self._width:  # it is mounted and laid out at once, and a reading may be long
+            self._width = width
+            self.run_worker(self._load(width), group="reading", exclusive=True)
 
-    async def _load(self) -> None:
+    async def _load(self, width: int) -> None:
         try:
-            text = await run_in_thread(self._read, self.app.size.width - 4)
+            text = await run_in_thread(self._read, width)
         except EmbedctlError as error:
             text = failure_text(error.what, error.why, error.remedy)
         self.query_one("#reading", Text).show(text)
