@@ -235,7 +235,7 @@ class Switcher:
         """Load and check the target; the least cosine with the source, where that one is loaded."""
         with steps.step(f"load {plan.target}") as step:
             report = self._lifecycle.load(plan.target, job, job.cancel_token)
-            told = (f"{report.seconds:.1f} s", report.way, *report.notes)
+            told = (report.way, *report.notes)  # the step has the seconds
             step.detail = "; ".join(part for part in told if part)
         with steps.step("canary") as step:
             canary = report.canary
