@@ -23,7 +23,7 @@ from embedctl_console.actions import (
 from embedctl_console.keymap import FIXED_KEYS
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.themes import THEMES
-from embedctl_console.widgets.text import Text
+from embedctl_console.widgets.text import Text, hanging
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from embedctl.paths import Paths
     from embedctl_console.actions import Keymap
     from embedctl_console.state import ConsoleState, Topic
+
+Row = tuple[str, str, str]
+
+_EMPTY: Final[Row] = ("", "", "")
 
 _WORDS: Final = (
     ("active", "the backend that requests go to unless they name one; it is remembered"),
@@ -59,27 +63,46 @@ class HelpScreen(ConsoleScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._keymap: Keymap | None = None
-        """The keys that the page names; None until there is one."""
+        self._shown: tuple[Keymap, int] | None = None
+        """The keys that the page names, and its width; None until there is one."""
 
     def compose_body(self) -> ComposeResult:
         with VerticalScroll(id="help-scroll"):
             yield Text(id="help")
 
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
-        if state.keymap is not self._keymap:
-            self._keymap = state.keymap
-            self.query_one("#help", Text).show(help_text(self.console.engine.paths, state.keymap))
+        self._show(state.keymap)
+
+    def on_resize(self) -> None:
+        state = self.console.state
+        if state is not None:
+            self._show(state.keymap)
+
+    def _show(self, keymap: Keymap) -> None:
+        width = self.app.size.width - 4
+        if self._shown is None or self._shown[0] is not keymap or self._shown[1] != width:
+            self._shown = keymap, width
+            self.query_one("#help", Text).show(help_text(self.console.engine.paths, keymap, width))
 
 
-def help_text(paths: Paths, keymap: Keymap = NO_KEYMAP) -> Content:
-    """The whole page."""
-    rows: list[Content] = [_heading("Keys everywhere"), *_keys(actions_of(EVERYWHERE, keymap))]
+def help_text(paths: Paths, keymap: Keymap = NO_KEYMAP, width: int = 120) -> Content:
+    """The whole page, wrapped at `width`."""
+    return Content("\n").join(
+        hanging(Content.assemble((f"  {word:<12}", style)), text, width)
+        if text
+        else Content.assemble((word, style))
+        for word, text, style in _rows(paths, keymap)
+    )
+
+
+def _rows(paths: Paths, keymap: Keymap) -> list[Row]:
+    """A word or key, what it means, and the style of the word; a heading means nothing further."""
+    rows: list[Row] = [_heading("Keys everywhere"), *_keys(actions_of(EVERYWHERE, keymap))]
     for name, title in (*SCREENS, *OPENED, (CHART, "A chart with the focus")):
         if own := actions_of(name, keymap):
-            rows += [Content(""), _heading(title), *_keys(own)]
-    rows += [Content(""), _heading("Words"), *(_line(word, meaning) for word, meaning in _WORDS)]
-    rows += [Content(""), _heading("Where things lie")]
+            rows += [_EMPTY, _heading(title), *_keys(own)]
+    rows += [_EMPTY, _heading("Words"), *(_line(word, meaning) for word, meaning in _WORDS)]
+    rows += [_EMPTY, _heading("Where things lie")]
     rows += [
         _line("settings", str(paths.config_file)),
         _line("history", str(paths.database)),
@@ -90,7 +113,7 @@ def help_text(paths: Paths, keymap: Keymap = NO_KEYMAP) -> Content:
     names = ", ".join(theme.name for theme in THEMES)
     themes = key_of("everywhere.theme", keymap)
     rows += [
-        Content(""),
+        _EMPTY,
         _heading("Looks"),
         _line(
             "colours", f"{themes} changes them; embedctl config set console.theme NAME keeps one of {names}"
@@ -103,20 +126,16 @@ def help_text(paths: Paths, keymap: Keymap = NO_KEYMAP) -> Content:
         _line("own keys", '[console.keys] in the settings file, such as models.verify = "w"'),
         _line("fixed keys", FIXED_KEYS),
     ]
-    return Content("\n").join(rows)
+    return rows
 
 
-def _keys(actions: Iterable[Action]) -> list[Content]:
-    return [
-        Content.assemble((f"  {action.keys_shown:<12}", "bold $footer-key-foreground"), action.help)
-        for action in actions
-        if action.label
-    ]
+def _keys(actions: Iterable[Action]) -> list[Row]:
+    return [(action.keys_shown, action.help, "bold $footer-key-foreground") for action in actions]
 
 
-def _line(word: str, text: str) -> Content:
-    return Content.assemble((f"  {word:<12}", "bold"), text)
+def _line(word: str, text: str) -> Row:
+    return word, text, "bold"
 
 
-def _heading(text: str) -> Content:
-    return Content.assemble((text, "bold $primary"))
+def _heading(text: str) -> Row:
+    return text, "", "bold $primary"

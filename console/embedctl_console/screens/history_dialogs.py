@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from embedctl_console.screens.history_export import FORMATS
+from embedctl_console.screens.notices import dialog_keys
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -30,7 +31,7 @@ class NoteDialog(ModalScreen[str]):
         with Vertical(classes="dialog"):
             yield Static(f"A note at {self._moment}", classes="dialog-title", markup=False)
             yield Input(placeholder="what happened here", max_length=200)
-            yield Static("enter keeps it · escape leaves", classes="dialog-keys", markup=False)
+            yield dialog_keys(("enter", "keeps it"), ("escape", "leaves"))
 
     @on(Input.Submitted)
     def _submitted(self, message: Input.Submitted) -> None:
@@ -55,7 +56,7 @@ class ExportDialog(ModalScreen[str]):
                 *(Option(f"{ending.upper():<5} {what}", id=ending) for ending, what in FORMATS.items()),
                 markup=False,
             )
-            yield Static("enter, or the first letter · escape leaves", classes="dialog-keys", markup=False)
+            yield dialog_keys(("enter", "or the first letter writes it"), ("escape", "leaves"))
 
     @on(OptionList.OptionSelected)
     def _selected(self, message: OptionList.OptionSelected) -> None:

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from embedctl_console.action import key_name
 from embedctl_console.widgets.text import keyed
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ def too_small(size: Size) -> bool:
     return size.width < MIN_WIDTH or size.height < MIN_HEIGHT
 
 
-def _keys(*answers: tuple[str, str]) -> Static:
-    """The keys that a dialog takes, each with its words; they can be clicked too."""
-    line = Content("    ").join([keyed(key, words, key) for key, words in answers])
+def dialog_keys(*answers: tuple[str, str]) -> Static:
+    """The keys that a dialog takes, as Textual names them, each with its words; they can be clicked too."""
+    line = Content("    ").join([keyed(key_name(key), words, key) for key, words in answers])
     shown = Static(line, classes="dialog-keys")
     shown.auto_links = False
     return shown
@@ -52,7 +53,7 @@ class ConfirmDialog(ModalScreen[bool]):
         with Vertical(classes="dialog"):
             yield Static(Content(self._question), classes="dialog-title")
             yield Static(Content(self._detail), classes="dialog-body")
-            yield _keys(("y", self._yes), ("n", self._no))
+            yield dialog_keys(("y", self._yes), ("n", self._no))
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
@@ -96,7 +97,7 @@ class ProblemScreen(Screen[None]):
                 yield Static(Content(error.why), classes="dialog-body")
             if error.remedy:
                 yield Static(Content.assemble(("→ ", "$text-accent"), error.remedy), classes="dialog-body")
-            yield _keys(("q", "quit"))
+            yield dialog_keys(("q", "quit"))
 
 
 class LeavingScreen(ModalScreen[None]):
@@ -120,7 +121,7 @@ class LeavingScreen(ModalScreen[None]):
             else:
                 yield Static("Stopping workers…", classes="dialog-title")
                 yield Static("Their memory is given back before the console ends.", classes="dialog-body")
-            yield _keys(("q", "leave without waiting"))
+            yield dialog_keys(("q", "leave without waiting"))
 
 
 class TooSmallScreen(ModalScreen[None]):

@@ -15,12 +15,12 @@ from textual.widgets import Input
 from embedctl.errors import UsageError
 from embedctl.format import format_bytes
 from embedctl.text_files import texts_of
+from embedctl_console.screens.notices import dialog_keys
 from embedctl_console.widgets.text import Text
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-_KEY: Final = "bold $footer-key-foreground"
 _MOST_BYTES: Final = 16_000_000
 """More is not read: the engine would refuse it anyway."""
 
@@ -39,9 +39,7 @@ class PassagesDialog(ModalScreen[str | None]):
                 classes="dialog-body",
             )
             yield Input(placeholder="path of a file on this machine")
-            yield Text(
-                Content.assemble(("enter", _KEY), " takes it    ", ("esc", _KEY), " leaves it as it is")
-            )
+            yield dialog_keys(("enter", "takes it"), ("escape", "leaves it as it is"))
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:

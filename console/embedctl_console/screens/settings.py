@@ -17,6 +17,7 @@ from textual.widgets import DataTable, Input
 from embedctl.errors import EmbedctlError, SettingsError
 from embedctl_console.actions import ACTIONS, bindings_of
 from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.screens.notices import dialog_keys
 from embedctl_console.screens.settings_text import (
     AT_ONCE,
     SettingRow,
@@ -229,7 +230,6 @@ class EditDialog(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         row = self._row
-        key = "bold $footer-key-foreground"
         hidden = "…" in row.value  # a part that is not shown must not be written back
         with Vertical(classes="dialog"):
             yield Text(Content.assemble((row.key, "bold")), classes="dialog-title")
@@ -239,11 +239,7 @@ class EditDialog(ModalScreen[str | None]):
             )
             yield Input("" if hidden else row.next_value or row.value, id="value", select_on_focus=True)
             yield Text(id="verdict")
-            yield Text(
-                Content.assemble(
-                    ("enter", key), " writes it to the file    ", ("esc", key), " leaves it as it is"
-                )
-            )
+            yield dialog_keys(("enter", "writes it to the file"), ("escape", "leaves it as it is"))
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
