@@ -105,6 +105,7 @@ class BenchmarksScreen(ConsoleScreen):
             table.add_column(" " if key == "mark" else key, key=key, width=width)
         for run in self._runs:
             cells = run_cells(run, marked=run.id in self._marked)
+            cells["result"] = cells["result"].truncate(columns[-1][1], ellipsis=True)
             table.add_row(*(cells[key] for key, _ in columns), key=str(run.id))
         table.move_cursor(row=row)
 

@@ -130,6 +130,13 @@ def test_ticks_stay_on_round_hours_when_the_clocks_change(day: str, hours: int) 
     assert ticks[-1].at == at(f"{day} 21:00")
 
 
+def test_what_a_float_loses_changes_no_ticks() -> None:
+    since = at("2026-03-04 11:00:07")
+    exact = time_ticks(since, since + 300, BERLIN, 5)
+    assert len(exact) == 5
+    assert time_ticks(since, since + 300 + 3e-7, BERLIN, 5) == exact
+
+
 def test_the_hour_that_comes_twice_has_both_its_ticks() -> None:
     since = at("2026-10-25 00:00")
     labels = [tick.label for tick in time_ticks(since, since + 5 * 3600, BERLIN, 6)]

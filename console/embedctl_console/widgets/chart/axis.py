@@ -136,7 +136,7 @@ def time_ticks(since: float, until: float, tz: tzinfo | None, most: int) -> tupl
     Mondays, so that they stay round when the clocks change.
     """
     most = max(1, most)
-    span = until - since
+    span = round(until - since, 3)  # a live window's differs from frame to frame by what a float loses
     for step in _CLOCK_STEPS:
         if span / step <= most:
             return _clock_ticks(since, until, tz, step)
