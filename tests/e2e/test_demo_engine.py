@@ -226,7 +226,7 @@ def test_every_switch_is_done_and_the_backends_agree(journey: Journey) -> None:
 def test_unloading_ends_the_worker_and_gives_its_memory_back(journey: Journey) -> None:
     assert journey.gone_after_unload
     steps = {step.name: step for step in journey.switches[-1].steps}
-    before, after = steps["unload native"].gpu_memory, steps["settle"].gpu_memory
+    before, after = steps["drain"].gpu_memory, steps["settle"].gpu_memory
     assert before is not None and after is not None
     assert after < before
 

@@ -83,8 +83,8 @@ class LatestSample:
         self._sample: Sample | None = None
         self._processes: tuple[GpuProcess, ...] = ()
         self._count = 0
-        self._put = -math.inf
-        """When the newest came, by the monotonic clock."""
+        self._begun = -math.inf
+        """When the reading of the newest began, by the monotonic clock."""
         self._watchers: tuple[Watcher, ...] = ()
 
     @property
@@ -96,18 +96,19 @@ class LatestSample:
         return self._processes
 
     def after(self, moment: float, timeout: float) -> Sample | None:
-        """The newest sample. One from before `moment` (monotonic), or none, is given only when no other comes
-        within `timeout` seconds."""
+        """The newest sample. One whose reading began before `moment` (monotonic), or none, is given only when
+        no other comes within `timeout` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._put > moment, timeout)
+            self._changed.wait_for(lambda: self._begun > moment, timeout)
             return self._sample
 
-    def put(self, sample: Sample, processes: tuple[GpuProcess, ...]) -> None:
+    def put(self, sample: Sample, processes: tuple[GpuProcess, ...], *, begun: float | None = None) -> None:
+        """Take the next sample; `begun` (monotonic) is when its reading began, None: just now."""
         with self._changed:
             self._sample = sample
             self._processes = processes
             self._count += 1
-            self._put = time.monotonic()
+            self._begun = time.monotonic() if begun is None else begun
             for watcher in self._watchers:
                 watcher.see(sample)
             self._changed.notify_all()

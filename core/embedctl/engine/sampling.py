@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -31,10 +32,16 @@ class Recorder:
         self._latest = latest
         self._throttling = ThrottleWatch()
         self._failed = False
+        self._begun: float | None = None
         self.recording = False
 
+    def owners(self) -> dict[BackendName, frozenset[int]]:
+        """The backends' processes, asked at the beginning of each reading."""
+        self._begun = time.monotonic()
+        return _owners(self._parts.backends)
+
     def publish(self, sample: Sample, processes: tuple[GpuProcess, ...]) -> None:
-        self._latest.put(sample, processes)
+        self._latest.put(sample, processes, begun=self._begun)
         self._parts.bus.publish(SampleTaken(sample, processes))
         event = self._throttling.event(sample)
         if event is not None:
@@ -67,7 +74,7 @@ def make_sampler(
 
     return Sampler(
         parts.probe,
-        owners=lambda: _owners(parts.backends),
+        owners=recorder.owners,
         extra=traffic.figures,
         publish=recorder.publish,
         store=recorder.store if storing else None,

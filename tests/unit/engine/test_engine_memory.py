@@ -110,6 +110,17 @@ def test_a_sample_from_before_is_given_only_when_no_other_comes() -> None:
         assert waiting.result(30) is newer
 
 
+def test_a_reading_that_was_under_way_is_from_before() -> None:
+    latest = LatestSample()
+    begun = moment = time.monotonic()
+    latest.put(SAMPLE, (), begun=begun)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(latest.after, moment, 30.0)
+        newer = Sample(2.0, {})
+        latest.put(newer, ())
+        assert waiting.result(30) is newer
+
+
 def test_the_room_after_a_load_is_not_that_of_before_it(tmp_path: Path) -> None:
     with rig(tmp_path) as r:
         assert r.engine._sampler is not None
