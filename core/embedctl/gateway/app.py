@@ -41,7 +41,7 @@ class GatewayApp:
         self.metrics = GatewayMetrics(engine, self.calls.admission)
         names = ModelNames(engine.settings.model, settings)
         tokens = TokenIds(lambda: _model_folder(engine))
-        embedder = Embedder(engine, settings, tokens, self.metrics)
+        embedder = Embedder(engine, settings, tokens)
         self._description = describe(names, settings, keyed=bool(keys))
         routes = [
             *OpenAIApi(self.calls, embedder, names).routes(),

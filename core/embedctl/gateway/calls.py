@@ -6,8 +6,9 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -63,8 +64,8 @@ class Calls:
         """
         return Call(self, request, _deadline(request, self.settings.deadline_s))
 
-    def submit(self, work: Callable[[], T]) -> Future[T]:
-        return self._threads.submit(work)
+    def submit(self, work: Callable[[], None]) -> None:
+        self._threads.submit(work)
 
     def opened(self, call: Call) -> None:
         self._open.add(call)
@@ -153,23 +154,32 @@ class Call:
         await admission.enter(texts)
         token = CancelToken()
         loop = asyncio.get_running_loop()
+        answered: asyncio.Future[T] = loop.create_future()
+
+        def settle(tell: Callable[[], None]) -> None:
+            # Not before: a thread that nobody waits for any more may be busy for longer, and so is its place.
+            admission.leave(texts)
+            if not answered.done():
+                tell()
+
+        def run() -> None:
+            try:
+                tell = partial(answered.set_result, do(self._until, token))
+            except BaseException as error:
+                tell = partial(answered.set_exception, error)
+            with suppress(RuntimeError):  # the loop has ended, and its counts with it
+                loop.call_soon_threadsafe(settle, tell)
+
         try:
-            future = self._calls.submit(lambda: do(self._until, token))
+            self._calls.submit(run)
         except BaseException:  # no thread can be started
             admission.leave(texts)
             raise
         try:
-            result = await asyncio.wrap_future(future)
+            return await answered
         except asyncio.CancelledError:
             token.cancel()
-            # The thread may be busy for longer: its place is free when it is.
-            future.add_done_callback(lambda _: _on(loop, admission.leave, texts))
             raise
-        except BaseException:
-            admission.leave(texts)
-            raise
-        admission.leave(texts)
-        return result
 
     def texts_beside(self, texts: int) -> int:
         """Texts that the backend has from other requests, when this one, with so many, is at work."""
@@ -227,11 +237,6 @@ class Call:
                 408, f"The body did not arrive within {self._seconds:g} s", code="timeout", close=True
             )
         return Problem(504, f"No answer within the deadline of {self._seconds:g} s", code="timeout")
-
-
-def _on(loop: asyncio.AbstractEventLoop, do: Callable[[int], None], texts: int) -> None:
-    with suppress(RuntimeError):  # the loop has ended, and its counts with it
-        loop.call_soon_threadsafe(do, texts)
 
 
 def _deadline(request: Request, longest: float) -> float:

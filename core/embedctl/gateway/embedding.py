@@ -14,7 +14,7 @@ from embedctl.engine.facade import EngineFacade
 from embedctl.errors import BackendUnavailableError
 from embedctl.gateway.calls import Call
 from embedctl.gateway.inputs import Inputs, TokenIds
-from embedctl.gateway.metrics import GatewayMetrics
+from embedctl.gateway.metrics import RESULT_IN_SCOPE
 from embedctl.gateway.names import Target
 from embedctl.gateway.pace import Pace
 from embedctl.gateway.problems import Problem
@@ -40,13 +40,10 @@ class Answer:
 class Embedder:
     """Embeds the texts of requests. Lives on the event loop; the work is done in threads."""
 
-    def __init__(
-        self, engine: EngineFacade, settings: GatewaySettings, tokens: TokenIds, metrics: GatewayMetrics
-    ) -> None:
+    def __init__(self, engine: EngineFacade, settings: GatewaySettings, tokens: TokenIds) -> None:
         self._engine = engine
         self._most_tokens = settings.max_tokens
         self._tokens = tokens
-        self._metrics = metrics
         self._pace = Pace()
         self.last_success: dict[BackendName, float] = {}
         """Monotonic time of the last good answer, by backend."""
@@ -85,8 +82,7 @@ class Embedder:
 
         result, body = await call.work(len(inputs), do)
         self.last_success[result.backend] = time.monotonic()
-        self._metrics.embedded(result)
-        request.scope["embedctl.backend"] = result.backend
+        request.scope[RESULT_IN_SCOPE] = result
         headers = {BACKEND_HEADER: result.backend}
         if result.fingerprint is not None:
             headers[FINGERPRINT_HEADER] = result.fingerprint

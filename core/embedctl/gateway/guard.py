@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedctl.errors import EmbedctlError
 from embedctl.gateway.keys import Keys, is_loopback
-from embedctl.gateway.metrics import GatewayMetrics
+from embedctl.gateway.metrics import RESULT_IN_SCOPE, GatewayMetrics
 from embedctl.gateway.problems import ClientGone, Problem, answer_to, is_ollama_path, problem_of
 from embedctl.settings import GatewaySettings
 
@@ -78,7 +78,7 @@ class Guard:
             await answer_to(problem, path)(scope, receive, noted)
         seconds = time.perf_counter() - started
         api = "openai" if path.startswith("/v1/") else "ollama" if is_ollama_path(path) else "service"
-        self._metrics.answered(api, status, scope.get("embedctl.backend", ""), seconds)
+        self._metrics.answered(api, status, scope.get(RESULT_IN_SCOPE), seconds)
         # As it came over the wire: decoded, a path could hold line ends and write log lines of its own.
         raw = scope["raw_path"][:200].decode("ascii", "backslashreplace")
         access.info("%s %s %d %d B %.1f ms", scope["method"], raw, status, size, seconds * 1e3)

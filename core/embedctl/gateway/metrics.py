@@ -18,6 +18,8 @@ from embedctl.records import EmbedResult, JobState, Status
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TEXTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+RESULT_IN_SCOPE: Final = "embedctl.result"
+"""Where an ASGI scope holds the `EmbedResult` that was sent: it is counted once the client has it."""
 _UNITS: Final = {
     "bytes": "_bytes",
     "percent": "_percent",
@@ -69,13 +71,12 @@ class GatewayMetrics:
         self._registry.register(_State(engine, admission))
         self._unsubscribe = engine.subscribe(self._receive)
 
-    def answered(self, api: str, status: int, backend: str, seconds: float) -> None:
-        """A request was answered; `backend` is empty where none was asked."""
-        self._requests.labels(api, str(status), backend).inc()
-        if backend:
-            self._latency.labels(api).observe(seconds)
-
-    def embedded(self, result: EmbedResult) -> None:
+    def answered(self, api: str, status: int, result: EmbedResult | None, seconds: float) -> None:
+        """A request was answered; `result` is None where no backend was asked."""
+        self._requests.labels(api, str(status), result.backend if result else "").inc()
+        if result is None:
+            return
+        self._latency.labels(api).observe(seconds)
         self._texts.labels(result.backend).inc(len(result.vectors))
         self._batch.observe(len(result.vectors))
         if result.tokens is not None:

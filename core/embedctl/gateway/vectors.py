@@ -43,9 +43,10 @@ def cut(result: EmbedResult, dimensions: int | None) -> tuple[Vectors, dict[int,
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
             vectors = vectors / norms
-    for index in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
-        row = int(index)
-        failures.setdefault(row, TextFailure(row, "the backend's vector is not finite"))
+    finite = np.isfinite(vectors)
+    if not finite.all():
+        for row in np.flatnonzero(~finite.all(axis=1)).tolist():
+            failures.setdefault(row, TextFailure(row, "the backend's vector is not finite"))
     return np.ascontiguousarray(vectors, dtype=np.float32), failures
 
 
