@@ -222,7 +222,7 @@ def main() -> int:
         os.environ["EMBEDCTL_HOME"] = home
         noisy = noisy_copy(session.demo_model_folder(), Path(home) / "noisy")
         plain_start = session.DemoOllama.start
-        session.DemoOllama.start = lambda folder, tag, log: plain_start(noisy, tag, log)  # type: ignore[method-assign,assignment]
+        session.DemoOllama.start = lambda folder, tag, log, references: plain_start(noisy, tag, log)  # type: ignore[method-assign,assignment,misc]
         engine = open_engine(demo=True, recording=False)
         stack.callback(engine.close)
         engine.download().wait(120)
