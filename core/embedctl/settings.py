@@ -73,6 +73,12 @@ class EngineSettings(_Section):
         ge=0,
         description="memory that a load must leave available; none: an eighth of the pool, at most 8",
     )
+    least_agreement: float = Field(
+        0.8,
+        ge=-1,
+        le=1,
+        description="least cosine of known texts between the backends with which a switch goes on; -1: any",
+    )
     unload_after_switch: bool = Field(True, description="false: keep both backends loaded")
     drain_timeout_s: float = Field(30.0, gt=0)
     settle_timeout_s: float = Field(20.0, ge=0, description="how long to wait for memory to come back")

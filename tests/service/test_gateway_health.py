@@ -127,7 +127,19 @@ def test_a_demanded_fingerprint_is_checked_against_the_backend_that_answers(made
     assert made.ollama("embed", input="a").headers[BACKEND] == "ollama"
 
 
-@pytest.mark.parametrize("demanded", ["", "xyz", "0" * 11, "0" * 13, "A" * 12])
+def test_an_index_may_take_the_vectors_of_both(made: Served) -> None:
+    made.rig.ollama.twist = 0.02
+    both = ", ".join(str(made.rig.engine.fingerprint(name).digest) for name in ("native", "ollama"))
+    for name in ("ollama", "native"):
+        made.rig.engine.switch(name, keep_both=True).wait(30)
+        answer = made.embed("a", headers={FINGERPRINT: both})
+        assert (answer.status_code, answer.headers[BACKEND]) == (200, name)
+    assert made.rig.engine.start_trial(Trial("ollama", share=0.5)).wait(30).state is JobState.DONE
+    shared = {made.embed("a", headers={FINGERPRINT: both}).headers[BACKEND] for _ in range(10)}
+    assert shared == {"native", "ollama"}
+
+
+@pytest.mark.parametrize("demanded", ["", "xyz", "0" * 11, "0" * 13, "A" * 12, "0" * 12 + ","])
 def test_a_malformed_demand_is_refused(steady: Served, demanded: str) -> None:
     refused = steady.embed("a", headers={FINGERPRINT: demanded})
     assert refused.status_code == 400 and refused.json()["error"]["code"] == "invalid_header"

@@ -119,3 +119,9 @@ def rig(
         yield Rig(engine, native, ollama, probe, bus, hub)
     finally:
         engine.close()
+
+
+def only_one_fits(r: Rig) -> None:
+    """9 GiB are available beside the loaded one's 2, and 8 are kept free."""
+    r.probe.others = r.probe.total - 2 * GIB - 9 * GIB
+    assert r.engine._latest.wait_until(lambda _: True, 10)

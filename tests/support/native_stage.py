@@ -103,6 +103,8 @@ class Stage:
         self.events: list[Event] = []
         self.states: list[BackendState] = []
         self.timers: list[FakeTimer] = []
+        self.on_event: Callable[[Event], None] = lambda _: None
+        """What else happens while an event is being told."""
         self.no_room: BackendError | None = None
         """Why a restart is not let in."""
         self.backend = NativeBackend(
@@ -112,7 +114,7 @@ class Stage:
             log_dir=tmp_path,
             references=tmp_path / "references",
             on_change=self.note,
-            on_event=self.events.append,
+            on_event=self.hear,
             clock=lambda: self.now,
             after=self.after,
             admitted=self.admitted,
@@ -124,6 +126,10 @@ class Stage:
         if self.no_room is not None:
             raise self.no_room
         yield
+
+    def hear(self, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
 
     def note(self, status: BackendStatus) -> None:
         self.states.append(status.state)

@@ -272,6 +272,26 @@ class Hang:
         self._released.set()
 
 
+class Repulled:
+    """Once `happened`, the tag names other weights: answers waited for their load, and tags and ps show
+    another digest."""
+
+    DIGEST = "5" * 64
+
+    def __init__(self) -> None:
+        self.happened = False
+
+    def __call__(self, path: str, body: Mapping[str, Any], proceed: Callable[[], Reply]) -> Reply:
+        reply = proceed()
+        if not self.happened or reply.body is None:
+            return reply
+        if path == "/api/embed":
+            return Reply(200, {**reply.body, "load_duration": 700_000_000})
+        if path in ("/api/tags", "/api/ps"):
+            return Reply(200, {"models": [{**each, "digest": self.DIGEST} for each in reply.body["models"]]})
+        return reply
+
+
 def cuts_connection(path: str, body: Mapping[str, Any], proceed: Callable[[], Reply]) -> Reply:
     """The server dies while it embeds."""
     if path == "/api/embed" and _texts(body):

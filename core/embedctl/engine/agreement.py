@@ -6,10 +6,13 @@ plainly another model.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from embedctl.backends.base import Backend, EmbedRequest
 from embedctl.errors import SwitchError
+
+if TYPE_CHECKING:
+    from embedctl.records.backends import Vectors
 
 WARN_BELOW: Final = 0.99
 """Least cosine under which a switch warns. Identical weights give ≥ 0.999 across engines (fp16 rounding)."""
@@ -26,21 +29,25 @@ TEXTS: Final = (
 )
 
 
-def least_cosine(first: Backend, second: Backend) -> float:
-    """The least per-text cosine between the two backends' vectors of `TEXTS`.
-
-    Vectors of different dimension do not agree at all: 0.0. Not finite counts as 0.0, too.
+def known_vectors(backend: Backend) -> Vectors:
+    """The backend's vectors of `TEXTS`: shape (len(TEXTS), dimension).
 
     Raises:
-        BackendError: One of the two could not embed.
+        BackendError: It could not embed.
+    """
+    return backend.embed(EmbedRequest(TEXTS, timeout=60.0)).vectors
+
+
+def least_cosine(first: Vectors, second: Vectors) -> float:
+    """The least per-text cosine between two backends' vectors of `TEXTS`.
+
+    Vectors of different dimension do not agree at all: 0.0. Not finite counts as 0.0, too.
     """
     import numpy as np
 
-    request = EmbedRequest(TEXTS, timeout=60.0)
-    a, b = first.embed(request).vectors, second.embed(request).vectors
-    if a.shape != b.shape:
+    if first.shape != second.shape:
         return 0.0
-    cosines = np.sum(a.astype(np.float64) * b, axis=1)
+    cosines = np.sum(first.astype(np.float64) * second, axis=1)
     return float(np.min(np.nan_to_num(cosines, nan=0.0)))
 
 
@@ -51,7 +58,7 @@ def require_agreement(active: Backend, candidate: Backend) -> None:
         SwitchError: They may not.
         BackendError: One of the two could not embed.
     """
-    agreement = least_cosine(active, candidate)
+    agreement = least_cosine(known_vectors(active), known_vectors(candidate))
     if agreement < WARN_BELOW:
         raise SwitchError(
             f"No request is shared with {candidate.name}",

@@ -56,9 +56,11 @@ class BackendWork:
         return self._trials.begin(trial, active, candidate)
 
     def switch(self, job: Job, target: BackendName, keep_both: bool | None) -> SwitchReport:
-        self._trials.end(f"a switch to {target}")
+        def begins() -> None:
+            self._trials.end(f"a switch to {target}")
+
         try:
-            report = self._switcher.run(job, target, keep_both)
+            report = self._switcher.run(job, target, keep_both, begins=begins)
         except Cancelled:
             raise
         except EmbedctlError as error:

@@ -357,7 +357,7 @@ class Engine(MeasuringCalls):
 
     # Inside ---
 
-    def admitted(self, name: BackendName, cancel: CancelToken) -> AbstractContextManager[None]:
+    def admitted(self, name: BackendName, cancel: CancelToken) -> AbstractContextManager[object]:
         """See `Lifecycle.admitted`; for a backend that starts anew by itself."""
         return self._lifecycle.admitted(self._lifecycle.backend(name), cancel)
 

@@ -98,13 +98,14 @@ class Lifecycle:
         """
         backend = self.backend(name)
         with _held(self._locks[name], cancel):
-            was_ready = self.ready(name)
             try:
-                if was_ready:
+                if self.ready(name):
                     return backend.load(progress, cancel)
                 progress("preflight")
-                with self.admitted(backend, cancel):
+                with self.admitted(backend, cancel) as loaded:
                     report = backend.load(progress, cancel)
+                if loaded:
+                    return report
             except Cancelled:
                 raise
             except EmbedctlError as error:
@@ -264,8 +265,11 @@ class Lifecycle:
             self._unloaded = time.monotonic()
 
     @contextmanager
-    def admitted(self, backend: Backend, cancel: CancelToken) -> Iterator[None]:
+    def admitted(self, backend: Backend, cancel: CancelToken) -> Iterator[bool]:
         """While inside, nothing else is loaded, and there is the memory for this backend.
+
+        Gives whether it has become loaded while it was waited for, as when its worker was just being started
+        again: then its memory is not asked for a second time.
 
         Raises:
             BackendOutOfMemoryError: It would not leave the memory floor free.
@@ -274,8 +278,10 @@ class Lifecycle:
         """
         with _held(self._admission, cancel):
             try:
-                self._admit(backend.name, backend.preflight().expected_bytes, cancel)
-                yield
+                loaded = backend.status().state is BackendState.READY
+                if not loaded:
+                    self._admit(backend.name, backend.preflight().expected_bytes, cancel)
+                yield loaded
             finally:
                 self.load_ended = time.monotonic()
 

@@ -118,7 +118,7 @@ def _assemble(
     def native_with(changes: Mapping[str, Any]) -> Backend:
         return make_native(with_changes(settings.native, changes), paths.log_dir / "variant")
 
-    def admitted(cancel: CancelToken) -> AbstractContextManager[None]:
+    def admitted(cancel: CancelToken) -> AbstractContextManager[object]:
         return engine.admitted("native", cancel)
 
     native = make_native(

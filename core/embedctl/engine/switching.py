@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from embedctl.engine.agreement import WARN_BELOW, least_cosine
+from embedctl.engine.agreement import WARN_BELOW, known_vectors, least_cosine
 from embedctl.engine.jobs import Job
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import GIB, LatestSample, Room, held_bytes
@@ -30,6 +30,9 @@ from embedctl.records import (
     SwitchReport,
 )
 from embedctl.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from embedctl.records.backends import Vectors
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +163,8 @@ class Switcher:
         room = self._room()
         expected = 0 if loaded else preflight.expected_bytes if preflight else None
         source_bytes = held_bytes(self._latest.sample, source)
-        fits = room.fits(expected)
+        # What is loaded asks for no more, however little is left.
+        fits = True if loaded else room.fits(expected)
         if fits is False and obstacle is None:
             obstacle = self._no_room(room, expected, source_bytes if source_loaded else None)
         warnings = (
@@ -185,8 +189,15 @@ class Switcher:
             obstacle=obstacle,
         )
 
-    def run(self, job: Job, target: BackendName, keep_both: bool | None) -> SwitchReport:
-        """Switch to `target`.
+    def run(
+        self,
+        job: Job,
+        target: BackendName,
+        keep_both: bool | None,
+        *,
+        begins: Callable[[], None] = lambda: None,
+    ) -> SwitchReport:
+        """Switch to `target`; `begins` is called once nothing is known to stand in its way.
 
         Raises:
             SwitchError: It could not be done; the old backend is active as before.
@@ -202,13 +213,16 @@ class Switcher:
                 step.detail = plan.obstacle.what
                 raise _not_switched(source, plan.obstacle)
             step.detail = _FIT_DETAIL[plan.fits_beside]
+        begins()
+        # While requests still run: the old backend may be slow to answer, or hang.
+        reference = self._last_look(source) if plan.fits_beside is False else None
         with ExitStack() as held:
             if plan.fits_beside is False:
                 held.enter_context(self._traffic.held(source, target))
             try:
                 if plan.fits_beside is False:
                     self._make_room(steps, job, plan)
-                agreement = self._bring_up(steps, job, plan)
+                agreement = self._bring_up(steps, job, plan, reference)
                 with steps.step("flip"):
                     self._activate(target)
                     steps.stand()
@@ -231,8 +245,18 @@ class Switcher:
 
     # Steps ------------------------------------------------------------------------------------------
 
-    def _bring_up(self, steps: _Steps, job: Job, plan: SwitchPlan) -> float | None:
-        """Load and check the target; the least cosine with the source, where that one is loaded."""
+    def _last_look(self, source: BackendName) -> Vectors | None:
+        """The old backend's vectors of known texts, from before it makes room; None where it gives none."""
+        if not self._lifecycle.ready(source):
+            return None
+        try:
+            return known_vectors(self._lifecycle.backend(source))
+        except BackendError as error:
+            log.warning("%s cannot be compared with: %s", source, error.what)
+            return None
+
+    def _bring_up(self, steps: _Steps, job: Job, plan: SwitchPlan, reference: Vectors | None) -> float | None:
+        """Load and check the target; the least cosine with the source, where that one is or was loaded."""
         with steps.step(f"load {plan.target}") as step:
             report = self._lifecycle.load(plan.target, job, job.cancel_token)
             told = (report.way, *report.notes)  # the step has the seconds
@@ -242,20 +266,29 @@ class Switcher:
             step.detail = (
                 canary.detail or f"{canary.texts} texts right" if canary else "none for this backend"
             )
-        if not self._lifecycle.ready(plan.source):
-            steps.skip("agreement", f"{plan.source} is not loaded")
+        if reference is None and not self._lifecycle.ready(plan.source):
+            why = "did not answer" if plan.unloads_source else "is not loaded"
+            steps.skip("agreement", f"{plan.source} {why}")
             return None
         with steps.step("agreement") as step:
             try:
-                agreement = least_cosine(
-                    self._lifecycle.backend(plan.source), self._lifecycle.backend(plan.target)
-                )
+                if reference is None:
+                    reference = known_vectors(self._lifecycle.backend(plan.source))
+                agreement = least_cosine(reference, known_vectors(self._lifecycle.backend(plan.target)))
             except BackendError as error:  # the old backend's trouble must not keep anyone on it
                 step.warned = True
                 step.detail = f"could not be checked: {error.what}"
                 return None
-            step.warned = agreement < WARN_BELOW
             step.detail = f"least cosine {agreement:.4f}"
+            if agreement < self._settings.least_agreement:
+                raise SwitchError(
+                    f"{plan.target} does not serve the model that {plan.source} does",
+                    why=f"the least cosine of known texts is {agreement:.4f}, under "
+                    f"{self._settings.least_agreement:g} (engine.least_agreement)",
+                    remedy="set model.repo and model.ollama_tag to one model's weights; or, where they are "
+                    "meant to differ, set engine.least_agreement to -1",
+                )
+            step.warned = agreement < WARN_BELOW
             if step.warned:
                 step.detail += f", under {WARN_BELOW}: an index made with {plan.source} will not match well"
             return agreement
@@ -361,7 +394,7 @@ class Switcher:
         bring_up = ("preflight", f"load {target}", "canary", "agreement", "flip")
         retire = ("drain", f"unload {source}", "settle") if source_loaded else ()
         if fits is False:
-            return ("preflight", *retire, f"load {target}", "canary", "flip")
+            return ("preflight", *retire, f"load {target}", "canary", "agreement", "flip")
         return bring_up if keep else (*bring_up, *retire)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, insort
 from collections import deque
 from typing import Final
 
@@ -13,28 +14,45 @@ _KEPT: Final = 20_000
 """Latencies, and cosines, that percentiles are taken from: the newest. The least cosine is of all."""
 
 
+class _Newest:
+    """The newest values, kept by size too: a percentile is then one look, and requests ask for many."""
+
+    def __init__(self) -> None:
+        self._by_age: deque[float] = deque()
+        self._by_size: list[float] = []
+
+    def add(self, value: float) -> None:
+        if len(self._by_age) == _KEPT:
+            del self._by_size[bisect_left(self._by_size, self._by_age.popleft())]
+        self._by_age.append(value)
+        insort(self._by_size, value)
+
+    def percentile(self, share: float) -> float | None:
+        return percentile(self._by_size, share) if self._by_size else None
+
+
 class Figures:
     """Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._active_ms: deque[float] = deque(maxlen=_KEPT)
-        self._candidate_ms: deque[float] = deque(maxlen=_KEPT)
-        self._cosines: deque[float] = deque(maxlen=_KEPT)
+        self._active_ms = _Newest()
+        self._candidate_ms = _Newest()
+        self._cosines = _Newest()
         self._least: float | None = None
         self._shadowed = self._compared = self._dropped = self._failed = self._shared = 0
 
     def active(self, milliseconds: float) -> None:
         """The active backend has answered a request."""
         with self._lock:
-            self._active_ms.append(milliseconds)
+            self._active_ms.add(milliseconds)
 
     def shared(self, milliseconds: float | None) -> None:
         """The candidate has answered a request; None: it waited for something else than the candidate."""
         with self._lock:
             self._shared += 1
             if milliseconds is not None:
-                self._candidate_ms.append(milliseconds)
+                self._candidate_ms.add(milliseconds)
 
     def dropped(self) -> None:
         with self._lock:
@@ -54,8 +72,9 @@ class Figures:
         with self._lock:
             self._shadowed += 1
             self._compared += len(found)
-            self._candidate_ms.append(milliseconds)
-            self._cosines.extend(found)
+            self._candidate_ms.add(milliseconds)
+            for cosine in found:
+                self._cosines.add(cosine)
             least = min(found, default=None)
             if least is not None:
                 self._least = least if self._least is None else min(self._least, least)
@@ -63,8 +82,6 @@ class Figures:
 
     def report(self, trial: Trial, active: BackendName, since: float) -> TrialReport:
         with self._lock:
-            ordered = sorted(self._cosines)
-            active_ms, candidate_ms = sorted(self._active_ms), sorted(self._candidate_ms)
             return TrialReport(
                 trial=trial,
                 active=active,
@@ -75,12 +92,12 @@ class Figures:
                 failed=self._failed,
                 shared=self._shared,
                 least_cosine=self._least,
-                low_cosine=percentile(ordered, 0.01) if ordered else None,
-                median_cosine=percentile(ordered, 0.50) if ordered else None,
-                active_p50_ms=percentile(active_ms, 0.50) if active_ms else None,
-                active_p95_ms=percentile(active_ms, 0.95) if active_ms else None,
-                candidate_p50_ms=percentile(candidate_ms, 0.50) if candidate_ms else None,
-                candidate_p95_ms=percentile(candidate_ms, 0.95) if candidate_ms else None,
+                low_cosine=self._cosines.percentile(0.01),
+                median_cosine=self._cosines.percentile(0.50),
+                active_p50_ms=self._active_ms.percentile(0.50),
+                active_p95_ms=self._active_ms.percentile(0.95),
+                candidate_p50_ms=self._candidate_ms.percentile(0.50),
+                candidate_p95_ms=self._candidate_ms.percentile(0.95),
             )
 
 

@@ -28,6 +28,7 @@ from embedctl.gateway.ollama_api import OllamaApi
 from embedctl.gateway.openai_api import OpenAIApi
 from embedctl.gateway.openapi import describe
 from embedctl.gateway.problems import RETRY_AFTER_S, Problem, answer_to, json_response
+from embedctl.gateway.shortcut import Shortcut
 from embedctl.settings import GatewaySettings
 
 _READABLE_HEADERS: Final = (FINGERPRINT_HEADER, BACKEND_HEADER, TRUNCATED_HEADER, "Retry-After")
@@ -43,14 +44,20 @@ class GatewayApp:
         tokens = TokenIds(lambda: _model_folder(engine))
         embedder = Embedder(engine, settings, tokens)
         self._description = describe(names, settings, keyed=bool(keys))
+        openai = OpenAIApi(self.calls, embedder, names)
+        ollama = OllamaApi(engine, self.calls, embedder, names)
         routes = [
-            *OpenAIApi(self.calls, embedder, names).routes(),
-            *OllamaApi(engine, self.calls, embedder, names).routes(),
+            *openai.routes(),
+            *ollama.routes(),
             *Health(engine, self.calls, embedder, self.metrics).routes(),
             Route("/openapi.json", self._openapi),
             Route("/", self._root),
         ]
-        middleware = [Middleware(Guard, settings=settings, keys=keys, metrics=self.metrics)]
+        busy = {"/v1/embeddings": openai.embeddings, "/api/embed": ollama.embed}
+        middleware = [
+            Middleware(Guard, settings=settings, keys=keys, metrics=self.metrics),
+            Middleware(Shortcut, handlers=busy),
+        ]
         if settings.cors_origins:
             pages = Middleware(
                 CORSMiddleware,

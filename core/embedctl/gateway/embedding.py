@@ -66,15 +66,16 @@ class Embedder:
                 it demands.
             EmbedctlError: The engine could not embed.
         """
-        demanded = demanded_fingerprint(request)
-        backend = self._backend_for(target.backend, demanded)
+        demanded = demanded_fingerprints(request)
 
         def do(until: float, cancel: CancelToken) -> tuple[EmbedResult, bytes]:
+            # Not before the request's turn has come: a switch may have ended the trial meanwhile.
+            backend = self._backend_for(target.backend, demanded)
             texts = self._tokens.texts(inputs, self._most_tokens)
             beside = call.texts_beside(len(texts))
             result = self._ask(texts, backend, until, cancel)
             self._pace.answered(result, beside)
-            if demanded is not None:
+            if demanded:
                 _check_fingerprint(result, demanded)
             if result.tokens is None:  # some servers do not count them
                 result = replace(result, tokens=self._tokens.count(texts))
@@ -109,41 +110,47 @@ class Embedder:
                 raise
             return ask()
 
-    def _backend_for(self, backend: BackendName | None, demanded: str | None) -> BackendName | None:
+    def _backend_for(self, backend: BackendName | None, demanded: frozenset[str]) -> BackendName | None:
         """While a trial shares requests between two backends, a demanded fingerprint names the one.
 
         Where it is neither's, the active one answers: its fingerprint may only be unknown until it is loaded.
         """
-        trial = self._engine.trial() if demanded is not None and backend is None else None
+        trial = self._engine.trial() if demanded and backend is None else None
         if trial is None or not trial.trial.share:
             return backend
         candidate = trial.trial.candidate
-        return candidate if self._engine.fingerprint(candidate).digest == demanded else trial.active
+        if self._engine.fingerprint(candidate).digest not in demanded:
+            return trial.active
+        return None if self._engine.fingerprint(trial.active).digest in demanded else candidate
 
 
-def demanded_fingerprint(request: Request) -> str | None:
-    """The digest that a request insists on.
+def demanded_fingerprints(request: Request) -> frozenset[str]:
+    """The digests of which a request insists on one; none: any will do.
 
     Raises:
-        Problem: It is no digest.
+        Problem: One is no digest.
     """
-    demanded = request.headers.get(FINGERPRINT_HEADER)
-    if demanded is not None and not _DIGEST.fullmatch(demanded):
+    given = request.headers.get(FINGERPRINT_HEADER)
+    if given is None:
+        return frozenset()
+    demanded = frozenset(digest.strip() for digest in given.split(","))
+    if not all(map(_DIGEST.fullmatch, demanded)):
         raise Problem(
             400,
-            f"{FINGERPRINT_HEADER} must be a digest of 12 hexadecimal digits, as GET /fingerprint shows it",
+            f"{FINGERPRINT_HEADER} must be a digest of 12 hexadecimal digits, as GET /fingerprint shows it, "
+            "or several with commas between them",
             code="invalid_header",
             param=FINGERPRINT_HEADER,
         )
     return demanded
 
 
-def _check_fingerprint(result: EmbedResult, demanded: str) -> None:
-    if result.fingerprint != demanded:
+def _check_fingerprint(result: EmbedResult, demanded: frozenset[str]) -> None:
+    if result.fingerprint not in demanded:
         raise Problem(
             409,
             f"The vectors would have the fingerprint {result.fingerprint} ({result.backend}), and the "
-            f"request demands {demanded}: they must not be mixed in one index",
+            f"request demands {' or '.join(sorted(demanded))}: they must not be mixed in one index",
             code="fingerprint_mismatch",
             param=FINGERPRINT_HEADER,
             headers={

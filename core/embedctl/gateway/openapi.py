@@ -230,8 +230,8 @@ def _embedding_headers() -> list[Schema]:
     return [
         _header(
             FINGERPRINT_HEADER,
-            {"type": "string", "pattern": "^[0-9a-f]{12}$"},
-            "Refuse with 409 unless the vectors have this fingerprint.",
+            {"type": "string", "pattern": "^[0-9a-f]{12}(, ?[0-9a-f]{12}){0,7}$"},
+            "Refuse with 409 unless the vectors have this fingerprint, or one of these.",
         ),
         _deadline_header(),
     ]

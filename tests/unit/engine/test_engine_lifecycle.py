@@ -11,13 +11,14 @@ import pytest
 
 from embedctl.backends.native import NativeBackend
 from embedctl.demo.session import demo_model_folder
+from embedctl.engine.memory import Room
 from embedctl.engine.opening import open_engine
 from embedctl.errors import BackendOutOfMemoryError
 from embedctl.paths import Paths
-from embedctl.progress import CancelToken
+from embedctl.progress import CancelToken, silent
 from embedctl.records import BackendState, JobState
 from embedctl.settings import Settings
-from tests.support.engines import Rig, rig
+from tests.support.engines import GIB, Rig, rig
 
 
 @pytest.fixture
@@ -49,6 +50,19 @@ def test_a_job_that_waits_for_the_load_of_a_request_can_be_cancelled(r: Rig, kin
         go_on.set()
         assert asked.result(30).backend == "native"
     assert r.native.status().state is BackendState.READY
+
+
+def test_a_request_that_waited_for_a_restart_does_not_ask_for_the_memory_again(r: Rig) -> None:
+    """An idle worker died and is being started again; what it takes leaves too little for a second one."""
+    with ThreadPoolExecutor(1) as pool:
+        with r.engine.admitted("native", CancelToken()):
+            asked = pool.submit(r.engine.embed, ["text"], backend="native")
+            while not r.engine._lifecycle._wanted:
+                pass
+            r.native.load(silent, CancelToken())
+            r.engine._lifecycle._room = lambda: Room(64 * GIB, 8 * GIB, 0, 8 * GIB, "scripted")
+        assert asked.result(30).backend == "native"
+    assert not r.engine.events(kinds=["error", "load"])
 
 
 def test_a_worker_that_starts_anew_by_itself_asks_for_the_memory_first(tmp_path: Path) -> None:

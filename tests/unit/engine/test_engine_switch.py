@@ -14,9 +14,9 @@ from embedctl.engine.deadline import Deadline
 from embedctl.engine.jobs import Job
 from embedctl.errors import BackendError, Cancelled, StoreFullError, UsageError
 from embedctl.progress import CancelToken
-from embedctl.records import BackendState, JobState, StepRecord, SwitchReport
+from embedctl.records import BackendState, JobState, StepRecord, SwitchReport, Trial
 from embedctl.settings import Settings
-from tests.support.engines import GIB, Rig, rig
+from tests.support.engines import GIB, Rig, only_one_fits, rig
 from tests.support.fake_backend import vector_of
 
 
@@ -70,13 +70,54 @@ def test_keep_both_leaves_the_old_backend_loaded(r: Rig) -> None:
     assert r.native.status().state is BackendState.READY
 
 
-def test_vectors_that_disagree_make_a_warning_and_still_switch(r: Rig) -> None:
-    r.ollama.twist = 0.5
+def test_vectors_that_disagree_a_little_make_a_warning_and_still_switch(r: Rig) -> None:
+    r.ollama.twist = 0.2
     final = r.engine.switch("ollama").wait(30)
     assert isinstance(final.result, SwitchReport)
     assert final.result.agreement is not None and final.result.agreement < 0.99
     assert ("agreement", "warning") in outline(final.result.steps)
     assert len(final.result.warnings) == 1
+
+
+@pytest.mark.parametrize("fit", [True, False], ids=["both fit", "only one fits"])
+def test_another_model_is_not_switched_to(r: Rig, fit: bool) -> None:
+    if not fit:
+        only_one_fits(r)
+    r.ollama.twist = 5.0
+    final = r.engine.switch("ollama").wait(30)
+    assert final.state is JobState.FAILED and final.failure is not None
+    assert "ollama does not serve the model that native does" in final.failure.why
+    assert "engine.least_agreement" in final.failure.remedy
+    assert ("agreement", "failed") in outline(final.steps)
+    assert r.engine.status().active == "native"
+    assert r.native.status().state is BackendState.READY
+    assert r.ollama.status().state is BackendState.UNLOADED
+
+
+def test_another_model_is_switched_to_where_that_is_wanted(tmp_path: Path) -> None:
+    with rig(tmp_path, Settings.model_validate({"engine": {"least_agreement": -1}})) as r:
+        r.engine.load("native").wait(30)
+        r.ollama.twist = 5.0
+        final = r.engine.switch("ollama").wait(30)
+        assert isinstance(final.result, SwitchReport) and len(final.result.warnings) == 1
+
+
+def test_what_is_loaded_is_switched_to_however_little_memory_is_left(r: Rig) -> None:
+    """The way back in need: both hold their memory already."""
+    r.engine.load("ollama").wait(30)
+    r.probe.others = r.probe.total - 4 * GIB - 1 * GIB
+    assert r.engine._latest.wait_until(lambda _: True, 10)
+    plan = r.engine.plan_switch("ollama", keep_both=True)
+    assert plan.obstacle is None and plan.fits_beside and not plan.unloads_source
+    assert r.engine.switch("ollama", keep_both=True).wait(30).state is JobState.DONE
+    assert r.native.status().state is BackendState.READY
+
+
+def test_a_switch_that_cannot_begin_leaves_a_trial_alone(r: Rig) -> None:
+    assert r.engine.start_trial(Trial("ollama", shadow=1)).wait(30).state is JobState.DONE
+    r.ollama.preflight_error = BackendError("The model is not there")
+    assert r.engine.switch("ollama").wait(30).state is JobState.FAILED
+    assert r.engine.trial() is not None
 
 
 @pytest.mark.parametrize("fault", ["preflight_error", "load_error"])

@@ -17,7 +17,7 @@ from embedctl.errors import BackendError, BackendTimeoutError, Cancelled, Worker
 from embedctl.progress import CancelToken
 from embedctl.records import BackendState, EmbedResult, JobState, Trial
 from embedctl.settings import Settings
-from tests.support.engines import GIB, Rig, rig
+from tests.support.engines import Rig, only_one_fits, rig
 from tests.support.fake_backend import FakeBackend, vector_of
 
 CLIENTS = 64
@@ -78,12 +78,6 @@ class Crowd:
         """Until every client had another answer."""
         before = list(self.answered)
         wait_until(lambda: bool(self.wrong) or all(a > b for a, b in zip(self.answered, before, strict=True)))
-
-
-def only_one_fits(r: Rig) -> None:
-    """9 GiB are available beside the loaded one's 2, and 8 are kept free."""
-    r.probe.others = r.probe.total - 2 * GIB - 9 * GIB
-    assert r.engine._latest.wait_until(lambda _: True, 10)
 
 
 @pytest.mark.parametrize("fit", [True, False], ids=["both fit", "only one fits"])

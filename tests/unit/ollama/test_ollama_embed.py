@@ -52,6 +52,21 @@ def test_vectors_come_in_order_as_unit_float32(backend_at: MakeBackend) -> None:
     assert (result.truncated, result.failures, result.notes) == ((), (), ())
 
 
+def test_an_answer_that_waited_for_other_weights_changes_the_fingerprint_before_it_is_given(
+    backend_at: MakeBackend,
+) -> None:
+    repulled = faults.Repulled()
+    with running_ollama(repulled) as (server, _):
+        backend = loaded(backend_at, server.host)
+        before = backend.fingerprint()
+        backend.embed(EmbedRequest(TEXTS))
+        assert backend.fingerprint().digest == before.digest
+        repulled.happened = True
+        backend.embed(EmbedRequest(TEXTS))
+        assert backend.fingerprint().revision == repulled.DIGEST
+        assert backend.fingerprint().digest != before.digest
+
+
 def test_batches_hold_at_most_batch_size_texts(backend_at: MakeBackend) -> None:
     journal = Journal()
     with running_ollama(journal=journal) as (server, _):

@@ -46,6 +46,31 @@ def test_a_dead_worker_is_recorded_and_started_again(stage: Stage) -> None:
     assert stage.backend.embed(EmbedRequest(["x"])).vectors.shape == (1, 4)
 
 
+def test_a_request_while_the_crash_is_being_recorded_finds_it_failed(stage: Stage) -> None:
+    """Recording waits for the disk. A backend that still said it is ready would fail the request."""
+    seen: list[BackendState] = []
+
+    def ask(event: Event) -> None:
+        seen.append(stage.status.state)
+        with pytest.raises(WorkerCrashedError, match="being restarted"):
+            stage.backend.embed(EmbedRequest(["x"]))
+
+    stage.on_event = ask
+    stage.load().die()
+    assert seen == [BackendState.FAILED]
+
+
+def test_a_load_while_the_crash_is_being_recorded_stands(stage: Stage) -> None:
+    def load(event: Event) -> None:
+        stage.on_event = lambda _: None
+        stage.load()
+
+    stage.on_event = load
+    stage.load().die()
+    assert stage.status.state is BackendState.READY
+    assert stage.timers[-1].cancelled
+
+
 def test_pauses_grow_and_it_gives_up_and_says_so(stage: Stage) -> None:
     stage.load().die()
     FakeWorker.failures += [BackendError("No room")] * len(restarts.PAUSES_S)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from embedctl.backends.base import EmbedRequest
 from embedctl.backends.native.content import content_hash
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from embedctl.settings import ModelSettings, NativeSettings
 
 
+_RESTART_REMEDY: Final = "look at the worker's log; load it again by hand"
+
+
 class NativeBackend:
     """See `Backend`. Safe to use from any thread.
 
@@ -80,7 +83,9 @@ class NativeBackend:
         memory_floor: int | None = None,
         on_change: Callable[[BackendStatus], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
-        admitted: Callable[[CancelToken], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
+        admitted: Callable[[CancelToken], AbstractContextManager[object]] = lambda _: (
+            contextlib.nullcontext()
+        ),
         clock: Callable[[], float] = time.time,
         after: After = start_timer,
     ) -> None:
@@ -303,30 +308,45 @@ class NativeBackend:
 
     def _worker_ended(self, client: WorkerClient, end: WorkerExit) -> None:
         """On the worker's thread: a worker that was serving is gone."""
+        why = f"the worker ended: {end.cause}"
         with self._lock:
             known = self._known
             if client is not self._client or known.state is not BackendState.READY:
                 return
+            # In one step: a request that comes now finds it failed and waits for its restart. Were it still
+            # ready, the request would fail, though it was never under way.
+            self._client = None
+            self._known = Known(BackendState.FAILED, why, _RESTART_REMEDY)
         served = self._clock() - (known.ready_since or 0.0)
         self._restarts.stayed_up(served)
-        self._let_go()
-        self._record(f"native worker {end.cause}", Severity.ERROR, {"log": list(end.log_tail)})
-        self._plan_restart(f"the worker ended: {end.cause}")
+        log = {"log": list(end.log_tail)}
+        self._plan_restart(why, lambda: self._record(f"native worker {end.cause}", Severity.ERROR, log))
 
-    def _plan_restart(self, why: str) -> None:
-        remedy = "look at the worker's log; load it again by hand"
+    def _plan_restart(self, why: str, tell_cause: Callable[[], None] = lambda: None) -> None:
+        """`tell_cause` is called once the timer runs: it may take long."""
         with self._lock:
-            if self._closed:
-                return
-            # Before the timer starts: an attempt that finds another state is not wanted any more.
-            self._known = replace(self._known, state=BackendState.FAILED, detail=why, remedy=remedy)
-        attempt = self._restarts.schedule()
+            wanted = not self._closed and self._client is None  # else somebody loads it already
+            if wanted:
+                # Before the timer starts: an attempt that finds another state is not wanted any more.
+                self._known = replace(
+                    self._known, state=BackendState.FAILED, detail=why, remedy=_RESTART_REMEDY
+                )
+        attempt = self._restarts.schedule() if wanted else None
+        tell_cause()
         if attempt is not None:
-            self._enter(BackendState.FAILED, f"{why}; {attempt}", remedy)
-            return
-        given_up = f"given up after {self._restarts.made} restarts"
-        self._record(f"native worker {given_up}", Severity.ERROR, {"why": why})
-        self._enter(BackendState.FAILED, f"{why}; {given_up}", remedy)
+            self._enter_failed(f"{why}; {attempt}")
+        elif wanted:
+            given_up = f"given up after {self._restarts.made} restarts"
+            self._record(f"native worker {given_up}", Severity.ERROR, {"why": why})
+            self._enter_failed(f"{why}; {given_up}")
+
+    def _enter_failed(self, why: str) -> None:
+        """Say why it is down, unless it is being loaded meanwhile."""
+        with self._lock:
+            if self._known.state is not BackendState.FAILED or self._client is not None:
+                return
+            self._known = replace(self._known, detail=why)
+        self._tell()
 
     def _start_again(self, cancel: CancelToken) -> None:
         """One attempt, on the timer's thread."""

@@ -48,6 +48,8 @@ BATCH_SIZE = 32
 """Texts per request unless told otherwise. Ollama embeds a list one by one: more would only wait longer."""
 UNLOAD_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
+RELOADED_S = 0.2
+"""From so much `load_duration` on, an answer waited for a load; for a loaded model it is milliseconds."""
 
 
 class OllamaBackend:
@@ -228,6 +230,10 @@ class OllamaBackend:
         except ModelMissingError as error:
             self._model_gone(error)
             raise
+        if outcome.longest_load >= RELOADED_S:
+            # The tag may name other weights by now: whoever asks for the fingerprint next must learn of it.
+            self._look()
+            self._publish()
         return EmbedResult(
             vectors=outcome.vectors,
             backend=self.name,

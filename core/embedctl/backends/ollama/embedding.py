@@ -70,6 +70,8 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     server_error: BackendError | None = None
     """The first failure that may be the server's as well as a text's."""
+    longest_load: float = 0.0
+    """Seconds: the model was not in memory, and whatever the tag names by now was loaded."""
     suspects: int = 0
     """Texts in a row that failed so, none of the others getting through meanwhile."""
 
@@ -220,6 +222,7 @@ def _take(answer: Answer, indices: list[int], some: Sequence[str], outcome: Outc
     outcome.tokens = (
         None if outcome.tokens is None or answer.tokens is None else outcome.tokens + answer.tokens
     )
+    outcome.longest_load = max(outcome.longest_load, answer.load_seconds or 0.0)
     if answer.load_seconds is not None and answer.load_seconds > 1:
         outcome.note(f"Ollama had to load the model again first ({answer.load_seconds:.1f} s)")
     if len(some) == 1 and answer.tokens == _SILENT_CUT and len(some[0].encode()) > 3 * _SILENT_CUT:
