@@ -266,14 +266,14 @@ def test_what_is_not_finished_when_the_drain_ends_is_told_so(made: Served) -> No
 async def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(GatewaySettings())
 
-    def fail(work: object) -> None:
+    def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     async def silent() -> Message:
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(calls, "submit", fail)
+    monkeypatch.setattr(threading.Thread, "start", fail)
     request = Request({"type": "http", "method": "POST", "headers": []}, silent)
     with pytest.raises(RuntimeError):
         async with calls.open(request) as call:

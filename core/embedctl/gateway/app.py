@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 import embedctl
 from embedctl.engine.facade import EngineFacade
 from embedctl.errors import HubError
-from embedctl.gateway.calls import Calls
-from embedctl.gateway.embedding import BACKEND_HEADER, FINGERPRINT_HEADER, TRUNCATED_HEADER, Embedder
+from embedctl.gateway.calls import FINGERPRINT_HEADER, Calls
+from embedctl.gateway.embedding import BACKEND_HEADER, TRUNCATED_HEADER, Embedder
 from embedctl.gateway.guard import OPEN_PATHS, Guard
 from embedctl.gateway.health import Health
 from embedctl.gateway.inputs import TokenIds

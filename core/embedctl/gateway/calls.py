@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -18,12 +17,20 @@ from embedctl.gateway.admission import Admission
 from embedctl.gateway.bodies import LARGE, read_json
 from embedctl.gateway.connection import on_lost
 from embedctl.gateway.problems import RETRY_AFTER_S, ClientGone, Problem
+from embedctl.gateway.threads import Threads
 from embedctl.progress import CancelToken
 from embedctl.settings import GatewaySettings
 
 T = TypeVar("T")
 
-DEADLINE_HEADER: Final = "x-embedctl-deadline-ms"
+DEADLINE_HEADER: Final = "X-Embedctl-Deadline-Ms"
+FINGERPRINT_HEADER: Final = "X-Embedctl-Fingerprint"
+PARTIAL_HEADER: Final = "X-Embedctl-Partial"
+_READ: Final = {
+    name.lower().encode(): name
+    for name in (DEADLINE_HEADER, FINGERPRINT_HEADER, PARTIAL_HEADER, "Content-Encoding", "Content-Length")
+}
+"""What is read of a request's head: found in one pass, since each look through a head costs."""
 _BODIES_HELD: Final = 4
 """Bodies of the largest size that may lie in memory at once; small ones come in far greater numbers."""
 _MIB: Final = 1024 * 1024
@@ -45,7 +52,7 @@ class Calls:
         self.stopped = False
         """The time for a graceful end is over: calls under way are ended with 503."""
         self._open: set[Call] = set()
-        self._threads = ThreadPoolExecutor(settings.max_in_flight, thread_name_prefix="gateway-embed")
+        self._threads = Threads("gateway-embed")
 
     @property
     def busy(self) -> bool:
@@ -62,10 +69,14 @@ class Calls:
         Raises:
             Problem: The header that asks for a deadline is malformed.
         """
-        return Call(self, request, _deadline(request, self.settings.deadline_s))
+        head = request.scope["headers"]
+        # Of a header that comes twice the first counts.
+        headers = {_READ[name]: value.decode("latin-1") for name, value in reversed(head) if name in _READ}
+        return Call(self, request, headers, _deadline(headers.get(DEADLINE_HEADER), self.settings.deadline_s))
 
-    def submit(self, work: Callable[[], None]) -> None:
-        self._threads.submit(work)
+    def run(self, work: Callable[[], None]) -> None:
+        """Have an admitted request's work, which never raises, done in a thread."""
+        self._threads.run(work, at_once=self.admission.in_flight)
 
     def opened(self, call: Call) -> None:
         self._open.add(call)
@@ -81,7 +92,7 @@ class Calls:
 
     def close(self) -> None:
         """Let the threads go; what they still do is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
 
 class Call:
@@ -89,7 +100,9 @@ class Call:
     `ClientGone` when the client has closed the connection; what it had the engine do is then taken back.
     """
 
-    def __init__(self, calls: Calls, request: Request, seconds: float) -> None:
+    def __init__(self, calls: Calls, request: Request, headers: Mapping[str, str], seconds: float) -> None:
+        self.headers = headers
+        """Those of `_READ` that the request has."""
         self._calls = calls
         self._request = request
         self._seconds = seconds
@@ -171,7 +184,7 @@ class Call:
                 loop.call_soon_threadsafe(settle, tell)
 
         try:
-            self._calls.submit(run)
+            self._calls.run(run)
         except BaseException:  # no thread can be started
             admission.leave(texts)
             raise
@@ -186,10 +199,9 @@ class Call:
         return max(0, self._calls.admission.texts_in_flight - texts)
 
     async def _body(self) -> bytes:
-        headers = self._request.headers
-        if headers.get("content-encoding", "identity").lower() != "identity":
+        if self.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Problem(415, "Send the body uncompressed", code="unsupported_encoding", close=True)
-        length = headers.get("content-length", "")
+        length = self.headers.get("Content-Length", "")
         if _NUMBER.fullmatch(length) and int(length) > self._calls.body_limit:
             raise self._too_large()
         body = bytearray()
@@ -239,15 +251,14 @@ class Call:
         return Problem(504, f"No answer within the deadline of {self._seconds:g} s", code="timeout")
 
 
-def _deadline(request: Request, longest: float) -> float:
-    asked = request.headers.get(DEADLINE_HEADER)
+def _deadline(asked: str | None, longest: float) -> float:
     if asked is None:
         return longest
     if not _NUMBER.fullmatch(asked) or int(asked) == 0:
         raise Problem(
             400,
-            "X-Embedctl-Deadline-Ms must be a whole number of milliseconds above 0",
+            f"{DEADLINE_HEADER} must be a whole number of milliseconds above 0",
             code="invalid_header",
-            param="X-Embedctl-Deadline-Ms",
+            param=DEADLINE_HEADER,
         )
     return min(longest, int(asked) / 1e3)

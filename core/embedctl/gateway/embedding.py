@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from embedctl.engine.facade import EngineFacade
 from embedctl.errors import BackendUnavailableError
-from embedctl.gateway.calls import Call
+from embedctl.gateway.calls import FINGERPRINT_HEADER, Call
 from embedctl.gateway.inputs import Inputs, TokenIds
 from embedctl.gateway.metrics import RESULT_IN_SCOPE
 from embedctl.gateway.names import Target
@@ -22,7 +22,6 @@ from embedctl.progress import CancelToken
 from embedctl.records import BackendName, EmbedResult
 from embedctl.settings import GatewaySettings
 
-FINGERPRINT_HEADER: Final = "X-Embedctl-Fingerprint"
 BACKEND_HEADER: Final = "X-Embedctl-Backend"
 TRUNCATED_HEADER: Final = "X-Embedctl-Truncated"
 _DIGEST: Final = re.compile(r"[0-9a-f]{12}")
@@ -66,7 +65,7 @@ class Embedder:
                 it demands.
             EmbedctlError: The engine could not embed.
         """
-        demanded = demanded_fingerprints(request)
+        demanded = demanded_fingerprints(call.headers.get(FINGERPRINT_HEADER))
 
         def do(until: float, cancel: CancelToken) -> tuple[EmbedResult, bytes]:
             # Not before the request's turn has come: a switch may have ended the trial meanwhile.
@@ -124,13 +123,12 @@ class Embedder:
         return None if self._engine.fingerprint(trial.active).digest in demanded else candidate
 
 
-def demanded_fingerprints(request: Request) -> frozenset[str]:
-    """The digests of which a request insists on one; none: any will do.
+def demanded_fingerprints(given: str | None) -> frozenset[str]:
+    """The digests of which a request with that header insists on one; none: any will do.
 
     Raises:
         Problem: One is no digest.
     """
-    given = request.headers.get(FINGERPRINT_HEADER)
     if given is None:
         return frozenset()
     demanded = frozenset(digest.strip() for digest in given.split(","))

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from embedctl.gateway.calls import Calls
+from embedctl.gateway.calls import PARTIAL_HEADER, Calls
 from embedctl.gateway.embedding import Embedder
 from embedctl.gateway.inputs import Inputs, estimated_tokens, read_inputs
 from embedctl.gateway.names import ModelNames
@@ -18,7 +18,6 @@ from embedctl.gateway.problems import Problem, failed_texts, json_response, open
 from embedctl.gateway.vectors import cut, openai_rows, wrap
 from embedctl.records import EmbedResult
 
-PARTIAL_HEADER: Final = "X-Embedctl-Partial"
 MOST_DIMENSIONS: Final = 65_536
 
 
@@ -46,7 +45,7 @@ class OpenAIApi:
             inputs = await call.beside(lambda: read_inputs(value, settings, token_ids=True))
             as_base64 = _is_base64(body.get("encoding_format"))
             dimensions = read_dimensions(body)
-            partial = request.headers.get(PARTIAL_HEADER) in ("1", "true")
+            partial = call.headers.get(PARTIAL_HEADER) in ("1", "true")
 
             def render(result: EmbedResult) -> bytes:
                 vectors, failures = cut(result, dimensions)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import embedctl
-from embedctl.gateway.calls import DEADLINE_HEADER
-from embedctl.gateway.embedding import BACKEND_HEADER, FINGERPRINT_HEADER, TRUNCATED_HEADER
+from embedctl.gateway.calls import DEADLINE_HEADER, FINGERPRINT_HEADER, PARTIAL_HEADER
+from embedctl.gateway.embedding import BACKEND_HEADER, TRUNCATED_HEADER
 from embedctl.gateway.names import ModelNames
-from embedctl.gateway.openai_api import MOST_DIMENSIONS, PARTIAL_HEADER
+from embedctl.gateway.openai_api import MOST_DIMENSIONS
 from embedctl.metrics import BACKENDS
 from embedctl.settings import GatewaySettings
 
