@@ -8,8 +8,8 @@ their own and compare each answer with the reference vectors of the backend that
 
 1. Switching back and forth: nothing may fail, be mislabelled or be out of order.
 2. The same with a load and an unload at each switch.
-3. The worker is killed under load: at most what is in flight fails, with an error that says to try again; then
-   it is back.
+3. The worker is killed under load: at most what is in flight fails, with an error that says to try again,
+   and then it is back.
 4. One query at a time, alone and beside a bulk job: both p95 and their ratio.
 
 Exits with 1 where one of these does not hold.
