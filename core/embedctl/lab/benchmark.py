@@ -17,6 +17,7 @@ from embedctl.lab.lighter import lighter
 from embedctl.lab.overhead import overhead_note
 from embedctl.lab.plan import allowed
 from embedctl.lab.presets import preset_of
+from embedctl.lab.reading import Reading, withheld
 from embedctl.lab.stages import Bench, Rows, Stage
 from embedctl.lab.targets import Pace, RealPace, Target
 from embedctl.lab.tokens import TokenCounter
@@ -102,7 +103,10 @@ def run_benchmark(
     bench.faulty = frozenset(faults)
     run = _noted(run, *(f"{name} failed the gate, no verdicts: {fault}" for name, fault in faults.items()))
     run = keep(_noted(run, overhead_note(pace)))
-    return _Measuring(bench, chosen.stages, limit or chosen.limit, begun, progress, keep, run).all()
+    measuring = _Measuring(
+        bench, Reading(bench), chosen.stages, limit or chosen.limit, begun, progress, keep, run
+    )
+    return measuring.all()
 
 
 @dataclass(slots=True)
@@ -110,6 +114,7 @@ class _Measuring:
     """One pass over the stages."""
 
     bench: Bench
+    reading: Reading
     stages: Sequence[Stage]
     limit: float
     begun: float
@@ -136,17 +141,18 @@ class _Measuring:
                 self.run = _noted(self.run, told + why)
                 continue
             coming = [one for one in self.stages[number:] if not self._is_done(one)]
-            wants = [one.wants(self.bench) for one in coming]
-            leasts = [one.least(self.bench) for one in coming]
+            asking = [self.reading.seconds(one) for one in coming]
+            wants = [one.wants(self.bench) + more for one, more in zip(coming, asking, strict=True)]
+            leasts = [one.least(self.bench) + more for one, more in zip(coming, asking, strict=True)]
             left = self.bench.deadline - self.bench.pace.now() - _KEEPING * self.limit
-            self.bench.allowed = allowed(wants, leasts, max(0.0, left))
-            self.bench.report = self._reporter(
-                stage, number, min(wants[0], self.bench.allowed), sum(wants[1:])
-            )
+            whole = allowed(wants, leasts, max(0.0, left))
+            self.bench.allowed = max(0.0, whole - asking[0])
+            self.bench.report = self._reporter(stage, number, min(wants[0], whole), sum(wants[1:]))
             self.bench.report(0.0)
             self.bench.order = random.Random(f"{self.run.seed}:{stage.name}")  # an order, no secret
             with old_objects_left_alone():
                 rows = stage.measure(self.bench)
+            rows = withheld(rows, self.reading.unread(stage))  # after it: asked before, it would warm up
             self._take(rows, before + self.bench.pace.now() - self.begun)
         notes = [note for target in self.bench.targets if (note := best_batch_note(self.bench, target))]
         return self.keep(replace(_noted(self.run, *notes), state="done"))
@@ -177,7 +183,7 @@ class _Measuring:
 
     def _too_long(self, stage: Stage) -> str:
         left = self.bench.deadline - self.bench.pace.now()
-        least = stage.least(self.bench)
+        least = stage.least(self.bench) + self.reading.seconds(stage)
         if least <= left:
             return ""
         return f"it takes about {least:,.1f} s, and {max(0.0, left):,.1f} s of {self.limit:,.0f} s are left"

@@ -87,6 +87,9 @@ class ClosedLoop:
             return f"a backend takes {bench.max_tokens} tokens at most"
         return ""
 
+    def longest(self, bench: Bench) -> int:
+        return self.tokens or bench.longest(self.batch)
+
     def measure(self, bench: Bench) -> Rows:
         tallies = [_Turns(target) for target in bench.targets]
         of = {id(turns.target): turns for turns in tallies}

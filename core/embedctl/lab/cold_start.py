@@ -45,6 +45,9 @@ class ColdStart:
     def obstacle(self, bench: Bench) -> str:
         return ""
 
+    def longest(self, bench: Bench) -> int:
+        return 0
+
     def measure(self, bench: Bench) -> Rows:
         rows = []
         share = bench.allowed / len(bench.targets)

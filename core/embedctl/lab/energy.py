@@ -113,6 +113,9 @@ class Bulk:
         unknown = [target.name for target in bench.targets if best_batch(bench, target) is None]
         return f"no batch of {' and '.join(unknown)} was measured" if unknown else ""
 
+    def longest(self, bench: Bench) -> int:
+        return bench.longest(max(bulk_batches(bench).values()))
+
     def measure(self, bench: Bench) -> Rows:
         fitted = self._fitted(bench.allowed, len(bench.targets))
         if fitted == self:

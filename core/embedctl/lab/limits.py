@@ -151,6 +151,18 @@ class _Search:
         return read, None
 
 
+def why_unread(embed: EmbedOne, ruler: Ruler, length: int) -> str:
+    """How it shows that the last word of a text of this length is not read; empty where it is.
+
+    Raises:
+        Cancelled: By `embed`.
+    """
+    search = _Search(embed, ruler)
+    if search.reads(length):
+        return ""
+    return search.refused or f"the last of {length:,} {ruler.unit} changes nothing"
+
+
 def find_limit(backend: BackendName, embed: EmbedOne, ruler: Ruler, claimed: int | None) -> LengthLimit:
     """Find the longest text that a backend reads to its end.
 

@@ -94,6 +94,9 @@ class OpenLoop:
         unknown = [target.name for target in bench.targets if not _capacity(bench, target)]
         return f"the capacity of {' and '.join(unknown)} was not measured" if unknown else ""
 
+    def longest(self, bench: Bench) -> int:
+        return bench.longest(1)
+
     def measure(self, bench: Bench) -> Rows:
         fitted = replace(self, length=self.length * min(1.0, bench.allowed / self.wants(bench)))
         rows = fitted._measured(bench)

@@ -40,6 +40,9 @@ class Soak:
     def obstacle(self, bench: Bench) -> str:
         return ""
 
+    def longest(self, bench: Bench) -> int:
+        return bench.longest(self.batch)
+
     def measure(self, bench: Bench) -> Rows:
         rows: dict[str, Measurement] = {}
         length = min(self.length, bench.allowed / len(bench.targets))

@@ -12,7 +12,7 @@ from embedctl.lab.statistics import ENOUGH, percentile, percentile_figure, perce
 from embedctl.lab.targets import Pace, Tally, Target, tokens_of
 from embedctl.lab.tokens import TokenCounter
 from embedctl.lab.window import SampleWindow, Sampling
-from embedctl.lab.workloads import Workload
+from embedctl.lab.workloads import Workload, longest
 from embedctl.progress import CancelToken
 from embedctl.records import BackendName, Comparison, Figure, Measurement, MeasurementKind
 
@@ -95,6 +95,11 @@ class Bench:
         )
         return self.count_tokens(some) / len(some)
 
+    def longest(self, batch: int) -> int:
+        """Tokens of the longest text in requests of so many texts; words where nobody counts tokens."""
+        texts = self.workload.queries if batch == 1 else self.workload.passages
+        return longest(texts, self.count_tokens)
+
     def in_random_order(self) -> tuple[Target, ...]:
         return tuple(self.order.sample(list(self.targets), len(self.targets)))
 
@@ -122,6 +127,9 @@ class Stage(Protocol):
 
     def obstacle(self, bench: Bench) -> str:
         """Why it cannot be measured here; empty if it can."""
+
+    def longest(self, bench: Bench) -> int:
+        """Tokens (else words) of its longest text, as `Bench.longest`; 0 where it says nothing of speed."""
 
     def measure(self, bench: Bench) -> Rows:
         """Measure every target, within about `bench.allowed` seconds; a note tells what was shortened for it.

@@ -80,6 +80,12 @@ class Workload:
 
 
 @lru_cache(maxsize=32)
+def longest(texts: tuple[str, ...], count: Callable[[Sequence[str]], int] | None) -> int:
+    """Tokens of the longest text; words where nobody counts tokens, which are fewer."""
+    return max(count([text]) if count is not None else len(text.split()) for text in texts)
+
+
+@lru_cache(maxsize=32)
 def _stratum(workload: Workload, tokens: int, count: Callable[[Sequence[str]], int]) -> tuple[str, ...]:
     chooser = random.Random(f"{workload.digest}:tokens:{tokens}")  # a workload, no secret
     texts = []
