@@ -36,7 +36,7 @@ class ClosedLoop:
     name: str
     batch: int
     per_block: int
-    """Requests per client, backend and block."""
+    """Requests per client, backend and block; several clients send more where the budget has room."""
     blocks: int
     """At most."""
     budget: float
@@ -62,9 +62,9 @@ class ClosedLoop:
         block = self._block_seconds(bench)
         if not block:
             return self.budget
-        warm_up = 3 * block / (self.per_block * self.clients)
+        warm_up = 3 * block / self._count(bench)
         planned = warm_up + self.blocks * (block + len(bench.targets) * self.rest)
-        return max(self._warm(block), min(self.budget, planned))
+        return max(self._warm(bench), min(self.budget, planned))
 
     def least(self, bench: Bench) -> float:
         """One block."""
@@ -72,11 +72,25 @@ class ClosedLoop:
 
     def _block_seconds(self, bench: Bench) -> float:
         """One block of every target, by the time that a text took so far; 0 if that is not known."""
-        return self.per_block * self.clients * self.batch * bench.text_seconds(self.batch, self.tokens)
+        return self._count(bench) * self._request_seconds(bench)
 
-    def _warm(self, block: float) -> float:
+    def _count(self, bench: Bench) -> int:
+        """Requests per backend and block.
+
+        Of clients at once, as many as the budget has room for: of a short burst most is its beginning and its
+        end, where fewer of them are under way.
+        """
+        least, each = self.per_block * self.clients, self._request_seconds(bench)
+        if self.clients == 1 or not each:
+            return least
+        return max(least, self.clients * int(self.budget / (self.blocks * each * self.clients)))
+
+    def _request_seconds(self, bench: Bench) -> float:
+        return self.batch * bench.text_seconds(self.batch, self.tokens)
+
+    def _warm(self, bench: Bench) -> float:
         """One warm-up request and one ABBA pattern."""
-        return block / (self.per_block * self.clients) + FEWEST_BLOCKS * block
+        return self._request_seconds(bench) + FEWEST_BLOCKS * self._block_seconds(bench)
 
     def obstacle(self, bench: Bench) -> str:
         if self.tokens is None:
@@ -94,8 +108,8 @@ class ClosedLoop:
         tallies = [_Turns(target) for target in bench.targets]
         of = {id(turns.target): turns for turns in tallies}
         request = 0
-        expected = self._block_seconds(bench)
-        cold = bench.allowed < self._warm(expected)
+        expected, count = self._block_seconds(bench), self._count(bench)
+        cold = bench.allowed < self._warm(bench)
         single = bench.allowed < FEWEST_BLOCKS * expected
         blocks = 1 if single else FEWEST_BLOCKS if cold else self.blocks
         cut = cold
@@ -114,7 +128,6 @@ class ClosedLoop:
                     if cut or used > self.budget:
                         break
                 bench.report(max(block / blocks, min(1.0, used / self.budget)))
-                count = self.per_block * self.clients
                 batches = [self._texts(bench, request + offset) for offset in range(count)]
                 tokens = [tokens_of(batch, bench.count_tokens) for batch in batches]
                 request += count

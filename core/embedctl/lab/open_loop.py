@@ -20,10 +20,15 @@ from embedctl.lab.stages import Bench, Rows, error_notes, measurement, shortened
 from embedctl.lab.statistics import percentile, percentile_note
 from embedctl.lab.targets import Answer, Pace, Tally, Target, send, tokens_of
 from embedctl.lab.window import SampleWindow
-from embedctl.records import Comparison, Figure, Measurement
+from embedctl.records import BackendName, Comparison, Figure, Measurement
 
-CAPACITY: Final = "at once"
-"""The shape whose throughput is taken for a backend's capacity: single texts from several clients."""
+CLIENTS: Final = 32
+"""Requests under way at most."""
+CAPACITY: Final = f"{CLIENTS} at once"
+"""The shape whose throughput is taken for a backend's capacity: single texts from as many clients as a load
+has. Fewer would show less than a backend that batches can do, and a load of 120 % would be none."""
+_KEPT_UP: Final = 0.97
+"""Of what was offered, answered in time: the backend was not at its limit."""
 _DRAIN: Final = 1.0
 """How long after the last arrival requests may still be sent, as a share of the load's length."""
 _SHORTEST_S: Final = 3.0
@@ -75,8 +80,8 @@ class OpenLoop:
     """Seconds of arrivals."""
     goal_ms: float = 200.0
     """Answers within this count as goodput."""
-    clients: int = 32
-    """Requests under way at most; where all are busy, a request waits, and its latency with it."""
+    clients: int = CLIENTS
+    """Where all are busy, a request waits, and its latency with it."""
     blocks: int = 6
     """The load comes in so many parts, each after all is answered; the other backend's come between them."""
 
@@ -127,7 +132,12 @@ class OpenLoop:
             row, told = self._row(bench, load)
             rows.append(row)
             notes += told
-        return Rows(tuple(rows), self._compare(bench, list(loads.values())), tuple(notes))
+        found = self._compare(bench, list(loads.values()))
+        kept_up = {name for name, load in loads.items() if load.kept_up}
+        if found and _chosen_by_us(found[0], kept_up):
+            told = f"{self.name}: no verdict, {' and '.join(sorted(kept_up))} answered all that was offered"
+            return Rows(tuple(rows), (), (*notes, told))
+        return Rows(tuple(rows), found, tuple(notes))
 
     def _compare(self, bench: Bench, loads: Sequence[_Load]) -> tuple[Comparison, ...]:
         if len(loads) != 2 or bench.faulty:
@@ -186,6 +196,10 @@ class _Load:
     stalls: list[float] = field(default_factory=list)
     window: SampleWindow = field(default_factory=SampleWindow)
 
+    @property
+    def kept_up(self) -> bool:
+        return sum(block.in_time for block in self.blocks) >= _KEPT_UP * len(self.shots)
+
     def add(self, shots: Sequence[Shot], seconds: float, goal_ms: float, *, at: float) -> None:
         good = [shot for shot in shots if not shot.error]
         latencies = tuple(shot.latency for shot in good)
@@ -193,6 +207,16 @@ class _Load:
         self.blocks.append(LoadBlock(latencies, in_time, seconds))
         self.stalls += stalls_of(good)
         self.shots += [shot.later(at) for shot in shots]
+
+
+def _chosen_by_us(found: Comparison, kept_up: set[BackendName]) -> bool:
+    """Whether a ratio of goodput is one of the rates that were offered, and not of what the backends can do.
+
+    Whoever is called worse, or alike, must have fallen behind; whoever is called better need not.
+    """
+    both = {found.baseline, found.candidate}
+    worse = {"faster": {found.baseline}, "slower": {found.candidate}}.get(found.verdict, both)
+    return found.metric == "goodput" and bool(worse & kept_up)
 
 
 def _rate(name: str, value: float, note: str) -> Figure:

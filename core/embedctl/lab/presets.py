@@ -9,7 +9,7 @@ from embedctl.errors import UsageError
 from embedctl.lab.closed_loop import ClosedLoop
 from embedctl.lab.cold_start import ColdStart
 from embedctl.lab.energy import SWEEP, Bulk
-from embedctl.lab.open_loop import CAPACITY, OpenLoop
+from embedctl.lab.open_loop import CAPACITY, CLIENTS, OpenLoop
 from embedctl.lab.soak import Soak
 from embedctl.lab.stages import Stage
 
@@ -58,7 +58,7 @@ PRESETS: Final[dict[str, Preset]] = {
             ColdStart(repeats=2),
             ClosedLoop("one text", 1, per_block=20, blocks=20, budget=30.0, rest=0.05),
             *_sweep(blocks=48, budget=20.0, rest=0.05),
-            ClosedLoop(CAPACITY, 1, per_block=8, blocks=20, budget=15.0, clients=8),
+            ClosedLoop(CAPACITY, 1, per_block=2, blocks=20, budget=15.0, clients=CLIENTS),
             Bulk(length=2.5, blocks=8, idle=5.0),
             Soak(length=40.0),
             *(OpenLoop(share, length=9.0) for share in _SHARES),
@@ -72,7 +72,7 @@ PRESETS: Final[dict[str, Preset]] = {
             ColdStart(repeats=3, drop_cache=True),
             ClosedLoop("one text", 1, per_block=20, blocks=60, budget=240.0, rest=0.1),
             *_sweep(blocks=60, budget=240.0, rest=0.1),
-            ClosedLoop(CAPACITY, 1, per_block=16, blocks=24, budget=120.0, clients=8, rest=0.1),
+            ClosedLoop(CAPACITY, 1, per_block=4, blocks=24, budget=120.0, clients=CLIENTS, rest=0.1),
             Bulk(length=20.0, blocks=8, idle=20.0),
             Soak(length=900.0),
             *(OpenLoop(share, length=60.0) for share in _SHARES),

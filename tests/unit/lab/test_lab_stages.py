@@ -17,6 +17,7 @@ from embedctl.lab.cold_start import ColdStart
 from embedctl.lab.energy import Bulk, best_batch, best_batch_note, bulk_batches
 from embedctl.lab.load_verdict import LoadBlock, compare_loads
 from embedctl.lab.open_loop import CAPACITY, OpenLoop, Shot, poisson, stalls_of
+from embedctl.lab.presets import PRESETS
 from embedctl.lab.soak import Soak
 from embedctl.lab.stages import Bench
 from embedctl.lab.targets import Start
@@ -101,6 +102,26 @@ def test_clients_at_once_share_the_requests(pace: VirtualPace) -> None:
     bench = bench_of(Scripted("native", pace, lambda n: 0.01), pace=pace)
     row = ClosedLoop(CAPACITY, 1, per_block=3, blocks=2, budget=1e9, clients=4).measure(bench).measurements[0]
     assert row.requests == 2 * 3 * 4
+
+
+def test_clients_at_once_send_as_much_as_there_is_room_for(pace: VirtualPace) -> None:
+    bench = bench_of(Scripted("native", pace, lambda n: 0.001), pace=pace)
+    bench.done += ONE.measure(bench).measurements
+    stage = ClosedLoop(CAPACITY, 1, per_block=2, blocks=4, budget=2.0, clients=32)
+    # 480 texts of a millisecond each fill a quarter of the budget; 64 would be two of each client.
+    assert stage.wants(bench) == pytest.approx(4 * 0.480, rel=0.02)
+    assert ClosedLoop("one text", 1, per_block=2, blocks=4, budget=2.0).wants(bench) < 0.05
+    slow = bench_of(Scripted("native", pace, lambda n: 0.1), pace=pace)
+    slow.done += ONE.measure(slow).measurements
+    assert stage.least(slow) == pytest.approx(64 * 0.1)
+
+
+@pytest.mark.parametrize("preset", ["standard", "thorough"])
+def test_capacity_is_measured_with_as_many_clients_as_a_load_has(preset: str) -> None:
+    (capacity,) = (stage for stage in PRESETS[preset].stages if stage.name == CAPACITY)
+    loads = [stage for stage in PRESETS[preset].stages if isinstance(stage, OpenLoop)]
+    assert isinstance(capacity, ClosedLoop)
+    assert {capacity.clients} == {load.clients for load in loads}
 
 
 # Open loops
@@ -243,6 +264,30 @@ def test_both_backends_get_their_blocks_in_turn_and_a_verdict(
     (found,) = rows.comparisons
     assert (found.shape, found.verdict) == ("load 40 %", "faster") and found.ratio.estimate > 3
     assert [row.backend for row in rows.measurements] == ["native", "ollama"]
+
+
+@pytest.mark.parametrize(
+    ("capacity", "verdict"),
+    [
+        ({"native": 200.0, "ollama": 50.0}, "faster"),
+        ({"native": 100.0, "ollama": 50.0}, "faster"),  # it could do more, which makes it no worse
+        ({"native": 200.0, "ollama": 25.0}, None),
+        ({"native": 100.0, "ollama": 25.0}, None),
+    ],
+)
+def test_goodput_that_is_what_was_offered_gives_no_verdict(
+    pace: VirtualPace, monkeypatch: pytest.MonkeyPatch, capacity: dict[str, float], verdict: str | None
+) -> None:
+    """native can do 200 a second and ollama 50, whatever was taken for their capacity."""
+    monkeypatch.setattr("embedctl.lab.open_loop.together", lambda clients, work: work(0))
+    a, b = Scripted("native", pace, lambda n: 0.005), Scripted("ollama", pace, lambda n: 0.02)
+    bench = bench_of(a, b, pace=pace)
+    bench.done += [replace(capacity_row(bench, rate), backend=name) for name, rate in capacity.items()]
+    rows = OpenLoop(1.2, 60.0).measure(bench)
+    assert [one.verdict for one in rows.comparisons] == ([verdict] if verdict else [])
+    told = [note for note in rows.notes if "answered all that was offered" in note]
+    assert bool(told) is (verdict is None)
+    assert all(note.startswith("load 120 %: no verdict, ") for note in told)
 
 
 # Soak
