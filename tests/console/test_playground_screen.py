@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +16,11 @@ from textual.content import Content
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
-from embedctl.errors import BackendError
+from embedctl.errors import BackendError, UsageError
 from embedctl.progress import CancelToken
 from embedctl.records import BackendState, EmbedResult, Failure, Piece, TextFailure, Tokenised
 from embedctl_console.screens.playground_findings import EXAMPLES, MOST_TEXTS, Findings, texts_in
+from embedctl_console.screens.playground_passages import read_passages
 from embedctl_console.screens.playground_pieces import tokens_text
 from embedctl_console.screens.playground_text import absence_text, vectors_text
 from embedctl_console.tasks import run_in_thread
@@ -97,6 +99,10 @@ class TestScreen:
             pilot.app.screen.query_one(Input).value = str(tmp_path / "none.txt")
             await press(pilot, "enter")
             assert "cannot be read" in next(iter(pilot.app._notifications)).title
+            await press(pilot, "ctrl+o")
+            pilot.app.screen.query_one(Input).value = "~nobody-of-that-name/passages.txt"
+            await press(pilot, "enter")
+            assert len(pilot.app._notifications) == 2
             await press(pilot, "ctrl+o", "enter")  # no path: the built-in ones
             assert engine.calls[-1] == ("nearest", "native", None, 3)
             # In a large matrix the labels and the numbers of the columns stay where they are.
@@ -156,6 +162,32 @@ class TestScreen:
             assert area(pilot).has_focus
             await press(pilot, "escape")
             assert not area(pilot).has_focus
+
+
+class TestPassages:
+    @pytest.mark.parametrize(
+        ("path", "why"),
+        [
+            ("~nobody-of-that-name/x", "home directory"),
+            ("a text that was pasted " * 200, "name too long"),
+            ("x\0y", "null byte"),
+            ("none.txt", "No such file"),
+        ],
+    )
+    def test_no_path_is_more_than_a_mistake(self, path: str, why: str) -> None:
+        with pytest.raises(UsageError, match="cannot be read") as told:
+            read_passages(Path(path))
+        assert why in told.value.why
+        assert len(told.value.what) < 120
+
+    def test_a_folder_that_one_may_not_enter_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(self: Path) -> None:  # permissions do not bind root, who may run the tests
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "stat", refuse)
+        with pytest.raises(UsageError, match="cannot be read") as told:
+            read_passages(Path("/root/passages.txt"))
+        assert told.value.why == "Permission denied"
 
 
 def answer(backend: str, **changes: Any) -> EmbedResult:

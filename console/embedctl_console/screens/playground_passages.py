@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _MOST_BYTES: Final = 16_000_000
 """More is not read: the engine would refuse it anyway."""
+_NAMED: Final = 80
+"""Characters of a path that are told, the last ones."""
 
 
 class PassagesDialog(ModalScreen[str | None]):
@@ -55,11 +57,20 @@ def read_passages(file: Path) -> tuple[str, ...]:
     Raises:
         UsageError: It cannot be read, is empty, or is too large to be searched while somebody waits.
     """
-    file = file.expanduser().absolute()
-    if file.is_file() and file.stat().st_size > _MOST_BYTES:
+    try:
+        file = file.expanduser().absolute()
+        size = file.stat().st_size
+    except (OSError, RuntimeError, ValueError) as error:  # also: no such user, a text pasted as a path
+        named = str(file)
+        raise UsageError(
+            f"{named if len(named) <= _NAMED else '…' + named[-_NAMED:]} cannot be read",
+            why=(isinstance(error, OSError) and error.strerror) or str(error),
+            remedy="give a text file in UTF-8 that you may read",
+        ) from error
+    if size > _MOST_BYTES:
         raise UsageError(
             f"{file.name} is too large to be searched here",
-            why=f"it has {format_bytes(file.stat().st_size)}",
+            why=f"it has {format_bytes(size)}",
             remedy="give a smaller file; `embedctl quality` searches large sets",
         )
     return tuple(texts_of(file))
