@@ -41,6 +41,7 @@ class Topic(Flag):
 
     NOTHING = 0
     MACHINE = auto()
+    """The machine, or whether it is recorded."""
     BACKENDS = auto()
     """A backend's state, or which one is active."""
     JOBS = auto()
@@ -102,9 +103,11 @@ class ConsoleState:
         """Take in one message and say what it changed."""
         status = self.status
         if isinstance(message, SampleTaken):
-            self.status = replace(status, sample=message.sample, processes=message.processes)
+            self.status = replace(
+                status, sample=message.sample, processes=message.processes, recording=message.recording
+            )
             self.recent.add(message.sample)
-            return Topic.SAMPLE
+            return Topic.SAMPLE if message.recording is status.recording else Topic.SAMPLE | Topic.MACHINE
         if isinstance(message, JobChanged):
             self._take_job(message.update)
             return Topic.JOBS
@@ -135,11 +138,12 @@ class ConsoleState:
         return changed
 
     def take_stored_events(self, stored: Iterable[Event]) -> None:
-        """Put what the store holds (newest first) after what was heard since."""
+        """Put what the store holds among what was heard, which may be older than the oldest of it."""
         stored = list(stored)
         known = {(event.at, event.title) for event in stored}
         heard = [event for event in self.events if (event.at, event.title) not in known]
-        self.events[:] = [*heard, *stored][:_EVENTS_KEPT]
+        newest_first = sorted([*heard, *stored], key=lambda event: -event.at)
+        self.events[:] = newest_first[:_EVENTS_KEPT]
 
     def take_stored_switch(self, stored: Iterable[Event]) -> None:
         """Take the last switch of the store's (newest first), unless a later one was heard of."""

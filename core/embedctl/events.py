@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 class SampleTaken:
     sample: Sample
     processes: tuple[GpuProcess, ...]
+    recording: bool
+    """Whether the samples before this one were stored: it changes while an engine runs, and none says so
+    but the samples themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def job(job_id: int = 1, kind: str = "load", state: JobState = JobState.RUNNING)
 class TestState:
     def test_a_message_says_what_it_changed(self) -> None:
         state = state_of(FakeEngine())
-        assert state.apply(SampleTaken(canned.sample(), ())) is Topic.SAMPLE
+        assert state.apply(SampleTaken(canned.sample(), (), True)) is Topic.SAMPLE
         assert state.apply(ActiveChanged("ollama")) is Topic.BACKENDS
         assert state.status.active == "ollama"
 
@@ -91,6 +91,21 @@ class TestState:
         state.apply_all([EventRecorded(both), EventRecorded(heard)])
         state.take_stored_events([replace(both, id=5), Event(NOW - 9, "start", "old", id=4)])
         assert [event.title for event in state.events] == ["new", "both", "old"]
+
+    def test_after_a_reconnection_old_events_stand_below_newer_stored_ones(self) -> None:
+        state = state_of(FakeEngine())
+        state.apply_all(
+            [EventRecorded(Event(NOW - 900, "load", "long ago")), EventRecorded(Event(NOW, "note", "new"))]
+        )
+        state.take_stored_events([Event(NOW - 1, "switch", "missed"), Event(NOW - 60, "run", "missed too")])
+        assert [event.title for event in state.events] == ["new", "missed", "missed too", "long ago"]
+
+    def test_whether_it_records_is_told_with_every_sample(self) -> None:
+        state = state_of(FakeEngine())
+        assert "● recording" in machine_line(state.status, 160).plain
+        assert state.apply(SampleTaken(canned.sample(), (), False)) == Topic.SAMPLE | Topic.MACHINE
+        assert "○ not recording" in machine_line(state.status, 160).plain
+        assert state.apply(SampleTaken(canned.sample(), (), False)) is Topic.SAMPLE
 
 
 class TestRecentSamples:
@@ -129,7 +144,7 @@ def test_eight_hours_leave_no_more_behind_than_a_quarter_of_one() -> None:
     state = state_of(FakeEngine())
     base = canned.sample()
     for second in range(0, 8 * 3600, 10):
-        state.apply(SampleTaken(replace(base, at=NOW + second), ()))
+        state.apply(SampleTaken(replace(base, at=NOW + second), (), True))
         state.apply(EventRecorded(Event(NOW + second, "note", f"second {second}")))
         state.apply(JobChanged(job(second, state=JobState.DONE)))
     assert len(state.events) == 100
@@ -227,11 +242,11 @@ class TestBridge:
         put, bridge = await opened(got)
         event = EventRecorded(Event(NOW, "note", "a"))
         for message in (
-            SampleTaken(canned.sample(NOW), ()),
+            SampleTaken(canned.sample(NOW), (), True),
             event,
             JobChanged(job(1)),
             JobChanged(job(2)),
-            SampleTaken(canned.sample(NOW + 1), ()),
+            SampleTaken(canned.sample(NOW + 1), (), True),
             JobChanged(job(1, state=JobState.DONE)),
             EventRecorded(Event(NOW, "note", "b")),
         ):

@@ -40,7 +40,7 @@ def test_messages_come_as_they_were_published(home: Path) -> None:
         heard.wait_for(lambda found: EventRecorded(event) in found)
         expected = [
             ConnectionChanged(True, f"the service (PID {os.getpid()})"),
-            SampleTaken(fake.sample(), fake.processes()),
+            SampleTaken(fake.sample(), fake.processes(), True),
             ActiveChanged("ollama"),
             EventRecorded(event),
         ]
@@ -106,14 +106,14 @@ def test_a_client_that_does_not_read_keeps_nobody_waiting(home: Path) -> None:
         remote.runs()
         for _ in range(3_000):  # far more than a socket holds
             fake.tick()
-        last = SampleTaken(fake.sample(), fake.processes())
+        last = SampleTaken(fake.sample(), fake.processes(), True)
         heard.wait_for(lambda found: last in found)
 
 
 def test_a_mailbox_keeps_the_latest_of_what_is_superseded_and_every_fact() -> None:
     box, fake = Mailbox(), FakeEngine()
     facts = [EventRecorded(Event(float(i), "note", f"fact {i}")) for i in range(3)]
-    samples = [SampleTaken(canned.sample(float(i)), ()) for i in range(5)]
+    samples = [SampleTaken(canned.sample(float(i)), (), True) for i in range(5)]
     for message in (samples[0], facts[0], *samples[1:], BackendChanged(fake.backends["native"]), *facts[1:]):
         box.put(message)
     taken = [box.take() for _ in range(5)]

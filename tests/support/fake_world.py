@@ -196,7 +196,7 @@ class FakeWorld:
         """Let time pass and take one sample."""
         self.now += seconds
         taken = self.sample()
-        self.publish(SampleTaken(taken, self.processes()))
+        self.publish(SampleTaken(taken, self.processes(), self.recording))
         return taken
 
     def set_backend(self, status: BackendStatus) -> None:

@@ -42,7 +42,7 @@ class Recorder:
 
     def publish(self, sample: Sample, processes: tuple[GpuProcess, ...]) -> None:
         self._latest.put(sample, processes, begun=self._begun)
-        self._parts.bus.publish(SampleTaken(sample, processes))
+        self._parts.bus.publish(SampleTaken(sample, processes, self.recording))
         event = self._throttling.event(sample)
         if event is not None:
             self._parts.journal.record(event)

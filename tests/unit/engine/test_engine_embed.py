@@ -305,6 +305,24 @@ def test_an_engine_that_does_not_record_leaves_no_trace(tmp_path: Path) -> None:
         assert not r.engine.status().recording
 
 
+def test_each_sample_tells_whether_those_before_it_were_stored(
+    r: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = {True: threading.Event(), False: threading.Event()}
+    r.engine.subscribe(lambda m: heard[m.recording].set() if isinstance(m, SampleTaken) else None)
+    assert heard[True].wait(30)
+    heard[False].clear()
+
+    def full(_: object) -> None:
+        raise StoreError("The disk is full")
+
+    monkeypatch.setattr(r.engine._parts.store, "add_sample", full)
+    assert heard[False].wait(30)
+    heard[True].clear()
+    monkeypatch.undo()
+    assert heard[True].wait(30)
+
+
 def test_a_failed_load_is_an_error_on_the_time_line(r: Rig) -> None:
     seen: list[Message] = []
     r.engine.subscribe(seen.append)
