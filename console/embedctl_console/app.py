@@ -23,7 +23,7 @@ from embedctl_console.jobs import Jobs
 from embedctl_console.modes import screen_maker
 from embedctl_console.pace import Pace
 from embedctl_console.palette import ActionsProvider
-from embedctl_console.questions import OTHER_STUDIES, Questions, deciding
+from embedctl_console.questions import Questions, deciding
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.themes import DEFAULT_THEME, THEMES, next_theme
 
@@ -35,11 +35,9 @@ if TYPE_CHECKING:
 
     from embedctl.engine import EngineFacade
     from embedctl.events import ConnectionChanged, Message
-    from embedctl.records import JobUpdate
     from embedctl_console.actions import Keymap
     from embedctl_console.state import ConsoleState, Topic
 
-_MODEL_JOBS = ("download", "verify", "remove")
 _NO_DELAY: Final = 0.001
 """Seconds; a timer takes no 0."""
 _SETTLED: Final = 2.0
@@ -101,7 +99,7 @@ class ConsoleApp(App[None]):
         self._open_engine = open_engine
         self._engine: EngineFacade | None = None
         self._opening_ended = asyncio.Event()
-        self._bridge = Bridge(self._take_news, interval=flush_every)
+        self._bridge = Bridge(self._take_delivery, interval=flush_every)
         self.pace = Pace(self, self._bridge, slow=slow)
         self.leaving = False
         """The engine is being closed, or was."""
@@ -206,6 +204,13 @@ class ConsoleApp(App[None]):
 
     # News
 
+    def _take_delivery(self, messages: tuple[Message, ...]) -> None:
+        """Take in news; a mistake in that ends the console, where asyncio would log it and go on without."""
+        try:
+            self._take_news(messages)
+        except Exception as error:
+            self._handle_exception(error)
+
     def _take_news(self, messages: tuple[Message, ...]) -> None:
         from embedctl.events import EventRecorded
         from embedctl_console.state import Topic
@@ -217,7 +222,7 @@ class ConsoleApp(App[None]):
         changed = self.state.apply_all(messages)
         for kind, job in self.state.ended.items():
             if ended.get(kind) is not job:
-                self._job_ended(job)
+                self.jobs.has_ended(job)
         if Topic.CONNECTION in changed:
             self._connection_changed(before)
         self.news.publish(changed)
@@ -250,14 +255,6 @@ class ConsoleApp(App[None]):
         from embedctl_console.state import Topic
 
         self.news.publish(Topic.ALL)
-
-    def _job_ended(self, job: JobUpdate) -> None:
-        if job.kind in _MODEL_JOBS:
-            self.questions.ask_model(online=False)
-        if job.kind in ("check", *OTHER_STUDIES):
-            self.questions.ask_standing()
-        if job.kind not in getattr(self.screen, "TELLS", ()):
-            self.jobs.tell_end(job)
 
     def report(self, error: EmbedctlError) -> None:
         """Show an error beside what is on the screen."""

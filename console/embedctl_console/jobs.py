@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from embedctl.errors import EmbedctlError
 from embedctl.records import JobState, JobUpdate
+from embedctl_console.questions import OTHER_STUDIES
 from embedctl_console.tasks import run_in_thread
 
 if TYPE_CHECKING:
     from embedctl.engine import JobHandle
     from embedctl_console.app import ConsoleApp
+
+_MODEL_JOBS: Final = ("download", "verify", "remove")
 
 
 class Jobs:
@@ -56,8 +59,16 @@ class Jobs:
             self._app.state.asked_to_stop(job_id)
             self._app.news.publish(Topic.JOBS)
 
-    def tell_end(self, job: JobUpdate) -> None:
-        """Say beside what is on the screen how a job has ended."""
+    def has_ended(self, job: JobUpdate) -> None:
+        """Ask anew for what the job may have changed; tell how it ended, unless the screen shows that."""
+        if job.kind in _MODEL_JOBS:
+            self._app.questions.ask_model(online=False)
+        if job.kind in ("check", *OTHER_STUDIES):
+            self._app.questions.ask_standing()
+        if job.kind not in getattr(self._app.screen, "TELLS", ()):
+            self._tell_end(job)
+
+    def _tell_end(self, job: JobUpdate) -> None:
         if job.state is JobState.FAILED and job.failure is not None:
             failure = job.failure
             self._app.report(EmbedctlError(failure.what, why=failure.why, remedy=failure.remedy))

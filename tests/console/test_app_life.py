@@ -308,6 +308,35 @@ def test_the_first_paint_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.parametrize(
+    "where",
+    ["embedctl_console.state.ConsoleState.apply_all", "embedctl_console.widgets.top.machine_line"],
+    ids=["taking it in", "showing it"],
+)
+async def test_a_mistake_in_news_ends_the_console_and_does_not_freeze_it(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def mistake(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    engine = FakeEngine()
+    with pytest.raises(RuntimeError, match="a mistake"):
+        async with running(engine) as pilot:
+            monkeypatch.setattr(where, mistake)
+            engine.set_active("ollama")
+            await settle(pilot)
+
+
+async def test_the_top_line_tells_when_recording_stops_and_goes_on() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        for recording, words in ((False, "○ not recording"), (True, "● recording")):
+            engine.recording = recording
+            engine.tick()
+            await settle(pilot)
+            assert words in screen_text(pilot)
+
+
 async def test_news_from_a_thread_reach_the_screen() -> None:
     engine = FakeEngine()
     app = console(engine)
