@@ -34,6 +34,7 @@ class VirtualPace:
     figures: Callable[[float], dict[str, float]] = lambda at: {}
     open: list[SampleWindow] = field(default_factory=list)
     _sampled: float = 0.0
+    _last: Sample | None = None
 
     def now(self) -> float:
         return self.at
@@ -45,8 +46,9 @@ class VirtualPace:
         end = self.at + seconds
         while self.open and self._sampled + 0.5 <= end:
             self._sampled += 0.5
+            self._last = self.sample(self._sampled)
             for window in self.open:
-                window.see(self.sample(self._sampled))
+                window.see(self._last)
         self._sampled = self._sampled if self.open else end
         self.at = end
 
@@ -56,7 +58,7 @@ class VirtualPace:
 
     @contextmanager
     def sampling(self) -> Iterator[SampleWindow]:
-        window = SampleWindow()
+        window = SampleWindow(before=self._last)
         self.open.append(window)
         try:
             yield window

@@ -71,6 +71,9 @@ class Watcher(Protocol):
 
     def see(self, sample: Sample) -> None: ...
 
+    def see_earlier(self, sample: Sample) -> None:
+        """One whose reading began before it watched, so that it tells of something else."""
+
 
 W = TypeVar("W", bound=Watcher)
 
@@ -85,7 +88,8 @@ class LatestSample:
         self._count = 0
         self._begun = -math.inf
         """When the reading of the newest began, by the monotonic clock."""
-        self._watchers: tuple[Watcher, ...] = ()
+        self._watchers: tuple[tuple[Watcher, float], ...] = ()
+        """With the moment from which each watches."""
 
     @property
     def sample(self) -> Sample | None:
@@ -109,22 +113,22 @@ class LatestSample:
             self._processes = processes
             self._count += 1
             self._begun = time.monotonic() if begun is None else begun
-            for watcher in self._watchers:
-                watcher.see(sample)
+            for watcher, since in self._watchers:
+                (watcher.see if self._begun >= since else watcher.see_earlier)(sample)
             self._changed.notify_all()
 
     @contextmanager
     def watched(self, watcher: W) -> Iterator[W]:
-        """Show every sample to `watcher` while inside, beginning with the one that is there."""
+        """Show every sample to `watcher` while inside; the one that is there as an earlier one."""
         with self._changed:
             if self._sample is not None:
-                watcher.see(self._sample)
-            self._watchers = (*self._watchers, watcher)
+                watcher.see_earlier(self._sample)
+            self._watchers = (*self._watchers, (watcher, time.monotonic()))
         try:
             yield watcher
         finally:
             with self._changed:
-                self._watchers = tuple(one for one in self._watchers if one is not watcher)
+                self._watchers = tuple(pair for pair in self._watchers if pair[0] is not watcher)
 
     def wait_until(
         self, good: Callable[[Sample], bool], timeout: float, *, stop: Callable[[], bool] = lambda: False

@@ -28,7 +28,6 @@ from embedctl.lab.statistics import (
     ratio_interval,
 )
 from embedctl.lab.targets import Pace, Target, send
-from embedctl.lab.window import SampleWindow
 from embedctl.records import Coexistence, CoexistReport, CoexistVerdict, Figure, Interval, Sample
 
 LEAST_KEPT: Final = 0.8
@@ -122,7 +121,7 @@ def side_by_side(target: Target, model: Generating, bench: Bench, plan: Plan, ro
                 with bench.sampling() as window, _generation(model, bench) as tokens:
                     seen.together += _fire(target, arrivals, bench, plan)
                     seen.tokens_together.append(tokens.rate())
-                seen.samples += _inside(window)
+                seen.samples += window.known
             bench.cancel.raise_if_cancelled()
     return _row(target, seen, rate, plan, room)
 
@@ -283,11 +282,6 @@ def _alone_seconds(target: Target, bench: Bench) -> float:
 
 def _fire(target: Target, arrivals: Sequence[float], bench: Bench, plan: Plan) -> tuple[Shot, ...]:
     return fire(target, arrivals, bench, _CLIENTS, limit=2 * plan.block_seconds)
-
-
-def _inside(window: SampleWindow) -> list[Sample]:
-    """The samples taken in the block: the first was there before it, unless it is the only one."""
-    return window.samples[1:] or window.samples
 
 
 def _row(target: Target, seen: _Seen, rate: float, plan: Plan, room: Room) -> Coexistence:

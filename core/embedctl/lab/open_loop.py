@@ -129,9 +129,9 @@ class OpenLoop:
         notes: list[str] = []
         rows = []
         for load in loads.values():
-            row, told = self._row(bench, load)
+            row, of_row = self._row(bench, load)
             rows.append(row)
-            notes += told
+            notes += of_row
         found = self._compare(bench, list(loads.values()))
         kept_up = {name for name, load in loads.items() if load.kept_up}
         if found and _chosen_by_us(found[0], kept_up):

@@ -17,34 +17,49 @@ class SampleWindow:
     samples: list[Sample] = field(default_factory=list)
     discrete: bool = False
     """The GPU has memory of its own."""
+    before: Sample | None = None
+    """The last one whose reading began before it was open: power and energy in it are another stretch's."""
 
     def see(self, sample: Sample) -> None:
         self.samples.append(sample)
 
+    def see_earlier(self, sample: Sample) -> None:
+        self.before = sample
+
+    @property
+    def known(self) -> list[Sample]:
+        """The samples for what hardly changes, such as memory: where none fell into it, the last before."""
+        return self.samples or ([self.before] if self.before is not None else [])
+
     def joined(self, later: SampleWindow) -> SampleWindow:
         """One window of the samples of both."""
-        return SampleWindow([*self.samples, *later.samples], self.discrete or later.discrete)
+        return SampleWindow(
+            [*self.samples, *later.samples], self.discrete or later.discrete, self.before or later.before
+        )
 
     def peak(self, backend: BackendName) -> tuple[int | None, str]:
         """The most bytes that a backend's own processes held, and where that was read or why it is absent."""
-        held = [
-            (bytes_, sample) for sample in self.samples if (bytes_ := held_bytes(sample, backend)) is not None
-        ]
+        key, held = self._readings(backend)
         if not held:
-            last = self.samples[-1] if self.samples else None
-            return None, last.absence(f"{backend}_gpu_memory") if last else "no sample was taken meanwhile"
-        most, sample = max(held, key=lambda pair: pair[0])
-        note = sample.provenance.get(f"{backend}_{'gpu_memory' if _on_gpu(sample, backend) else 'rss'}")
-        return most, (note.source if note else None) or "sampled"
+            return None, self._absence(f"{backend}_gpu_memory")
+        most, sample = max(((held, sample) for sample, held in held), key=lambda pair: pair[0])
+        note = sample.provenance.get(key)
+        source = (note.source if note else None) or "sampled"
+        return int(most), source if self.samples else f"{source}, read right before"
 
     def held(self, backend: BackendName) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Times (Unix seconds) and bytes of all readings of a backend's memory."""
-        found = [
-            (sample.at, float(held))
-            for sample in self.samples
-            if (held := held_bytes(sample, backend)) is not None
-        ]
-        return tuple(at for at, _ in found), tuple(held for _, held in found)
+        _, found = self._readings(backend)
+        return tuple(sample.at for sample, _ in found), tuple(held for _, held in found)
+
+    def _readings(self, backend: BackendName) -> tuple[str, list[tuple[Sample, float]]]:
+        """The key of a backend's memory and the readings: on the GPU if any is, else in host memory.
+
+        Never both: a process that has yet to reach the GPU holds host memory, and the two are not one figure.
+        """
+        on_gpu = any(sample.get(f"{backend}_gpu_memory") for sample in self.known)
+        key = f"{backend}_{'gpu_memory' if on_gpu else 'rss'}"
+        return key, [(sample, held) for sample in self.known if (held := sample.get(key)) is not None]
 
     def memory_figures(self) -> tuple[Figure, ...]:
         """The low-water marks of the pools, and the most swap and memory pressure."""
@@ -58,19 +73,18 @@ class SampleWindow:
     def _gpu_low(self) -> Figure:
         free = [
             total - used
-            for sample in self.samples
+            for sample in self.known
             if (total := sample.get("gpu_memory_total")) is not None
             and (used := sample.get("gpu_memory_used")) is not None
         ]
         if free:
             return Figure("gpu_low_bytes", min(free), "bytes", note=self._source("gpu_memory_used"))
-        why = self.samples[-1].absence("gpu_memory_used") if self.samples else "no sample was taken meanwhile"
-        return Figure("gpu_low_bytes", None, "bytes", note=why)
+        return Figure("gpu_low_bytes", None, "bytes", note=self._absence("gpu_memory_used"))
 
     def mean_power(self) -> tuple[float | None, str]:
         """Mean watts over the window, and how they were had: energy counter, else integrated power.
 
-        Both need two readings; without them None and the reason.
+        Both need two readings within it; without them None and the reason.
         """
         counted = [
             (sample.at, joule) for sample in self.samples if (joule := sample.get("gpu_energy")) is not None
@@ -86,20 +100,24 @@ class SampleWindow:
             return joule / (drawn[-1][0] - drawn[0][0]), f"integrated power, {self._source('gpu_power')}"
         if not self.samples:
             return None, "no sample was taken meanwhile"
-        return None, self.samples[-1].absence("gpu_energy")
+        if counted or drawn:
+            return None, "one sample was taken meanwhile, and power needs two"
+        return None, self._absence("gpu_energy")
 
     def throttled(self) -> bool:
-        return any(sample.get("gpu_throttled") for sample in self.samples)
+        return any(sample.get("gpu_throttled") for sample in self.known)
+
+    def _absence(self, key: str) -> str:
+        return self.known[-1].absence(key) if self.known else "no sample was taken meanwhile"
 
     def _extreme(self, name: str, key: str, unit: str, choose: Callable[[list[float]], float]) -> Figure:
-        values = [value for sample in self.samples if (value := sample.get(key)) is not None]
+        values = [value for sample in self.known if (value := sample.get(key)) is not None]
         if values:
             return Figure(name, choose(values), unit, note=self._source(key))
-        why = self.samples[-1].absence(key) if self.samples else "no sample was taken meanwhile"
-        return Figure(name, None, unit, note=why)
+        return Figure(name, None, unit, note=self._absence(key))
 
     def _source(self, key: str) -> str:
-        notes = (sample.provenance.get(key) for sample in reversed(self.samples))
+        notes = (sample.provenance.get(key) for sample in reversed(self.known))
         return next((note.source for note in notes if note and note.source), "sampled")
 
 
@@ -115,7 +133,3 @@ def held_bytes(sample: Sample | None, backend: BackendName) -> int | None:
     if not value:  # a worker on the CPU holds nothing on the GPU: its host memory is what it costs
         value = sample.get(f"{backend}_rss")
     return int(value) if value is not None else None
-
-
-def _on_gpu(sample: Sample, backend: BackendName) -> bool:
-    return bool(sample.get(f"{backend}_gpu_memory"))

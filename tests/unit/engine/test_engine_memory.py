@@ -75,7 +75,7 @@ def test_a_backend_holds_what_its_processes_hold_on_the_gpu_else_on_the_host(
     assert held_bytes(Sample(1.0, values), "native") == held
 
 
-def test_a_watcher_sees_the_sample_that_is_there_and_all_that_come() -> None:
+def test_a_watcher_sees_all_that_come_and_apart_from_them_what_was_read_before() -> None:
     latest = LatestSample()
 
     def put(at: float) -> None:
@@ -83,11 +83,15 @@ def test_a_watcher_sees_the_sample_that_is_there_and_all_that_come() -> None:
 
     put(1.0)
     put(2.0)
+    before = time.monotonic()
     with latest.watched(SampleWindow()) as window:
+        assert (window.before, window.samples, window.known) == (latest.sample, [], [latest.sample])
+        latest.put(Sample(2.5, {}), (), begun=before)  # its reading had begun: part of it is older
+        assert window.before == Sample(2.5, {})
         put(3.0)
         put(4.0)
     put(5.0)
-    assert [sample.at for sample in window.samples] == [2.0, 3.0, 4.0]
+    assert [sample.at for sample in window.known] == [3.0, 4.0]
 
 
 def test_only_a_sample_taken_from_now_on_counts() -> None:

@@ -393,6 +393,41 @@ def test_energy_is_gross_and_above_idle(counter: bool) -> None:
     assert row.texts_per_s == pytest.approx(1000, rel=0.01)
 
 
+@pytest.mark.parametrize("counter", [True, False])
+def test_the_power_of_a_block_is_its_own_and_not_the_one_before_its(counter: bool) -> None:
+    """100 W and 200 W in turn, blocks of 2.5 s, two samples a second; 300 W until the idle time begins."""
+    watt, total = {"now": 300.0}, {"joule": 0.0, "at": 0.0}
+
+    def figures(at: float) -> dict[str, float]:
+        total["joule"] += watt["now"] * (at - total["at"])
+        total["at"] = at
+        return {"gpu_energy": total["joule"]} if counter else {"gpu_power": watt["now"]}
+
+    def draws(power: float) -> Callable[[int], float]:
+        return lambda texts: watt.update(now=power) or texts / 1000  # type: ignore[func-returns-value]
+
+    pace = VirtualPace(figures=figures)
+    a, b = Scripted("native", pace, draws(100.0)), Scripted("ollama", pace, draws(200.0))
+    bench = bench_of(a, b, pace=pace)
+    for name in ("native", "ollama"):
+        sweep(bench, {32: 1000.0}, name)
+    with pace.sampling():
+        pace.sleep(1.0)
+    watt["now"] = 50.0
+    rows = Bulk(length=2.5, blocks=8, idle=2.0).measure(bench).measurements
+    assert [value(row, "idle_watt") for row in rows] == [pytest.approx(50.0)] * 2
+    assert value(rows[0], "energy_gross_joule") == pytest.approx(100, rel=0.02)
+    assert value(rows[1], "energy_gross_joule") == pytest.approx(200, rel=0.02)
+    assert value(rows[1], "energy_above_idle_joule") == pytest.approx(150, rel=0.02)
+
+
+def test_one_sample_makes_no_power() -> None:
+    window = SampleWindow(before=Sample(1.0, {"gpu_energy": 1.0}, {}))
+    assert window.mean_power() == (None, "no sample was taken meanwhile")
+    window.see(Sample(2.0, {"gpu_energy": 3.0}, {}))
+    assert window.mean_power() == (None, "one sample was taken meanwhile, and power needs two")
+
+
 def test_without_power_energy_is_absent_and_says_why(pace: VirtualPace) -> None:
     bench = bench_of(Scripted("native", pace, lambda n: n / 1000), pace=pace)
     sweep(bench, {32: 1000.0})
@@ -474,6 +509,26 @@ def test_a_card_with_memory_of_its_own_shows_how_little_of_it_was_free() -> None
         window.see(Sample(1.0, figures, {"gpu_memory_used": Provenance(source="NVML")}))
     low = window.memory_figures()[0]
     assert (low.name, low.value, low.note) == ("gpu_low_bytes", 20 * GIB, "NVML")
+
+
+def test_the_peak_is_of_one_kind_of_memory() -> None:
+    """Before a worker reaches the GPU it holds host memory, more than it will on the GPU."""
+    sources = {"native_gpu_memory": Provenance(source="NVML"), "native_rss": Provenance(source="/proc")}
+    loading = {"native_gpu_memory": 0.0, "native_rss": 6.0 * GIB}
+    window = SampleWindow()
+    window.see(Sample(1.0, loading, sources))
+    assert window.peak("native") == (6 * GIB, "/proc")
+    window.see(Sample(2.0, {"native_gpu_memory": 2.0 * GIB, "native_rss": 4.0 * GIB}, sources))
+    window.see(Sample(3.0, {"native_rss": 5.0 * GIB}, sources))  # one reading of NVML failed
+    assert window.peak("native") == (2 * GIB, "NVML")
+    assert window.held("native") == ((1.0, 2.0), (0.0, 2.0 * GIB))
+
+
+def test_the_peak_of_a_row_is_not_what_was_held_before_it() -> None:
+    window = SampleWindow(before=Sample(1.0, {"native_gpu_memory": 3.0 * GIB}, {}))
+    assert window.peak("native") == (3 * GIB, "sampled, read right before")
+    window.see(Sample(2.0, {"native_gpu_memory": 2.0 * GIB}, {}))
+    assert window.peak("native")[0] == 2 * GIB
 
 
 def test_the_peak_is_the_most_of_the_samples_seen_and_says_why_where_there_is_none() -> None:
