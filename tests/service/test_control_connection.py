@@ -170,7 +170,7 @@ def test_who_is_being_greeted_while_it_stops_is_not_served(
     home: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_in, greet = threading.Event(), _Session.greet
-    monkeypatch.setattr(_Session, "greet", lambda self: (let_in.set(), greet(self))[1])
+    monkeypatch.setattr(_Session, "greet", lambda self, hello: (let_in.set(), greet(self, hello))[1])
     with served(FakeEngine(), home) as server, socket.socket(socket.AF_UNIX) as late:
         late.connect(str(path))
         late.settimeout(10.0)

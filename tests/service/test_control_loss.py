@@ -202,6 +202,49 @@ def test_a_job_of_a_service_that_was_started_anew_is_told_to_be_lost(home: Path)
             assert (again.id, again.update.state) == (job.id, JobState.RUNNING)
 
 
+def test_after_a_loss_only_ends_that_were_not_told_before_are_told(home: Path) -> None:
+    fake, heard = FakeEngine(), Heard()
+
+    def ended() -> list[str]:
+        updates = [message.update for message in heard.messages if isinstance(message, JobChanged)]
+        return [update.kind for update in updates if update.state is not JobState.RUNNING]
+
+    with served(fake, home) as server:
+        fake.verify().finish()  # before anybody was there to hear of it
+        long = fake.benchmark()
+        with client(home) as remote:
+
+            def lose(times: int) -> None:
+                for session in list(server._sessions):
+                    session.close()
+                heard.wait_for(connected(True, *[False, True] * times))
+
+            remote.subscribe(heard)
+            remote.runs()
+            fake.load("ollama").finish()
+            lose(1)
+            long.finish()
+            heard.wait_for(lambda _: "benchmark" in ended())
+            lose(2)
+            fake.check().finish()
+            heard.wait_for(lambda _: "check" in ended())
+            assert ended() == ["load", "benchmark", "check"]
+
+
+def test_a_job_that_was_given_up_and_runs_on_is_heard_of_again() -> None:
+    jobs = RemoteJobs()
+    runs = JobUpdate(1, "benchmark", "Benchmark", JobState.RUNNING, "", 0.0)
+    done = replace(runs, state=JobState.DONE)
+    jobs.meet("i", 1, (runs,))
+    assert [update.state for update in jobs.lose("gone")] == [JobState.FAILED]
+    assert jobs.note("i", runs)
+    assert [update.job_id for update in jobs.lose("gone again")] == [1]
+    assert jobs.note("i", done)
+    assert not jobs.note("i", done)
+    assert not jobs.note("i", runs)
+    assert jobs.last_word("i", runs) is done
+
+
 def test_jobs_are_given_up_when_nobody_comes_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedctl.control.connection._GIVE_UP_S", 0.0)
     with served(FakeEngine(), home) as server, client(home) as remote:

@@ -20,7 +20,7 @@ from embedctl.events import (
     MachineSeen,
     Message,
 )
-from embedctl.records import Status
+from embedctl.records import JobUpdate, Status
 from embedctl.settings import Settings
 
 Dial = Callable[[], socket.socket | None]
@@ -58,6 +58,7 @@ class Connection:
         self._place = place
         self._changed = threading.Condition()
         self._closing = threading.Event()
+        self._telling = threading.RLock()
         self._subscribed = False
         self._link: Link | None = None
         self.jobs = RemoteJobs()
@@ -140,6 +141,7 @@ class Connection:
             link.close()
             raise
         self.instance = link.hello.instance
+        self.jobs.meet(self.instance, link.hello.jobs, self.status.jobs)
         where = link.hello.title + (f" on {self._place}" if self._place else "")
         self._lose_jobs(f"{where} was started anew", but=self.instance)
         with self._changed:
@@ -151,8 +153,15 @@ class Connection:
 
     def _take(self, link: Link, message: Message) -> None:
         if isinstance(message, JobChanged):
-            self.jobs.note(link.hello.instance, message.update)
-        self._publish(message)
+            self._tell_job(link.hello.instance, message.update)
+        else:
+            self._publish(message)
+
+    def _tell_job(self, instance: str, update: JobUpdate) -> None:
+        """Publish where a job stands, if that is news; never that it runs after how it ended."""
+        with self._telling:
+            if self.jobs.note(instance, update):
+                self._publish(JobChanged(update))
 
     def _lost(self, link: Link) -> None:
         with self._changed:
@@ -197,5 +206,4 @@ class Connection:
             self._publish(BackendChanged(backend))
         self._publish(ActiveChanged(status.active))
         for update in status.jobs:
-            self.jobs.note(self.instance, update)
-            self._publish(JobChanged(update))
+            self._tell_job(self.instance, update)

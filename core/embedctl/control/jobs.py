@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -18,23 +18,46 @@ class RemoteJobs:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._last: dict[tuple[str, int], JobUpdate] = {}
+        self._lost: set[tuple[str, int]] = set()
+        """Jobs whose last word is ours, not theirs."""
+        self._before: tuple[str, int] = ("", 0)
+        """An instance, and the highest number of a job that it had when it was first met."""
 
-    def note(self, instance: str, update: JobUpdate) -> None:
-        """Keep what a job tells; the answer to its start may come after the news of its end."""
+    def meet(self, instance: str, jobs: int, running: Iterable[JobUpdate]) -> None:
+        """Begin with an instance: of its jobs so far only these run, and how the others ended is no news."""
+        with self._changed:
+            if self._before[0] != instance:
+                self._before = instance, jobs
+        for update in running:
+            self.note(instance, update)
+
+    def note(self, instance: str, update: JobUpdate) -> bool:
+        """Keep what a job tells; whether that is news.
+
+        It is none once the job's end is known: the answer to its start may come after the news of its end,
+        and after a loss of the connection all last words are said again.
+        """
         key = instance, update.job_id
+        over = update.state is not JobState.RUNNING
         with self._changed:
             known = self._last.get(key)
-            if known is None or known.state is JobState.RUNNING:
-                self._last[key] = update
+            if known is None and over and instance == self._before[0] and update.job_id <= self._before[1]:
+                return False
+            if known is not None and known.state is not JobState.RUNNING and key not in self._lost:
+                return False
+            self._last[key] = update
+            self._lost.discard(key)
             if len(self._last) > _KEPT:
                 self._forget_one(but=key)
             self._changed.notify_all()
+            return True
 
     def _forget_one(self, *, but: tuple[str, int]) -> None:
         """Of the jobs that have ended the oldest; what runs is waited for."""
         for key, last in self._last.items():
             if last.state is not JobState.RUNNING and key != but:
                 del self._last[key]
+                self._lost.discard(key)
                 return
 
     def last_word(self, instance: str, known: JobUpdate) -> JobUpdate:
@@ -53,16 +76,15 @@ class RemoteJobs:
             "It is not known how this ended", why, "the job may go on over there: `embedctl status` shows it"
         )
         with self._changed:
-            running = [
-                (instance, update)
-                for (instance, _), update in self._last.items()
-                if update.state is JobState.RUNNING and instance != but
-            ]
-        lost = []
-        for instance, update in running:
-            lost.append(replace(update, state=JobState.FAILED, failure=failure, rate=None, eta=None))
-            self.note(instance, lost[-1])
-        return tuple(lost)
+            lost = {
+                key: replace(update, state=JobState.FAILED, failure=failure, rate=None, eta=None)
+                for key, update in self._last.items()
+                if update.state is JobState.RUNNING and key[0] != but
+            }
+            self._last.update(lost)
+            self._lost.update(lost)
+            self._changed.notify_all()
+        return tuple(lost.values())
 
 
 class RemoteJob:

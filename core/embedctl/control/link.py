@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from typing import Any
 
 import embedctl
@@ -72,8 +73,8 @@ class Link:
                 raise ConnectionResetError
             if frame.kind != "hello":
                 raise FrameError("it speaks another language")
-            fields = {key: value for key, value in frame.header.items() if key != "kind"}
-            return Hello(**fields)
+            said = frame.header
+            return Hello(**{field.name: said[field.name] for field in fields(Hello) if field.name in said})
         except ConnectionError as error:  # at the end of an ssh tunnel too, there is always somebody
             raise ServiceError(
                 "The running embedctl hung up",

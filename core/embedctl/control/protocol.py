@@ -43,6 +43,8 @@ class Hello:
     """`service` or `console`."""
     instance: str
     """Another one after each start: jobs of an earlier instance are gone."""
+    jobs: int = 0
+    """The highest number of a job so far. Of one up to it that does not run now, a client needs no news."""
 
     @property
     def title(self) -> str:

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,12 +113,14 @@ class ControlServer:
                     return
                 log.warning("a client could not be let in: %s", error)  # such as too many open files
                 continue
-            session = _Session(self._engine, self._hello, connection)
+            session = _Session(self._engine, connection)
             threading.Thread(target=self._serve, args=(session,), name="control-client", daemon=True).start()
 
     def _serve(self, session: _Session) -> None:
         try:
-            if session.greet():
+            with self._lock:
+                hello = replace(self._hello, jobs=max(self._last_words, default=0))
+            if session.greet(hello):
                 with self._lock:  # from here on it is told what is published, and of each job the latest word
                     if self._stopping.is_set():
                         return
@@ -153,9 +155,8 @@ class ControlServer:
 class _Session:
     """One client."""
 
-    def __init__(self, engine: EngineFacade, hello: Hello, connection: socket.socket) -> None:
+    def __init__(self, engine: EngineFacade, connection: socket.socket) -> None:
         self._engine = engine
-        self._hello = hello
         self._connection = connection
         self._channel = Channel(connection)
         self._mailbox = Mailbox()
@@ -166,7 +167,7 @@ class _Session:
         self._lock = threading.Lock()
         self._cancels: dict[int, CancelToken] = {}
 
-    def greet(self) -> bool:
+    def greet(self, hello: Hello) -> bool:
         """Exchange the first words; false: there is nothing to talk about.
 
         Raises:
@@ -177,10 +178,10 @@ class _Session:
         frame = self._channel.receive()
         if frame is None or frame.kind != "hello":
             return False
-        self._channel.send(Frame({"kind": "hello", **asdict(self._hello)}))
+        self._channel.send(Frame({"kind": "hello", **asdict(hello)}))
         self._connection.settimeout(None)
-        self._returns = frame.header.get("instance") == self._hello.instance
-        return frame.header.get("version") == self._hello.version  # else it tells its user by what it read
+        self._returns = frame.header.get("instance") == hello.instance
+        return frame.header.get("version") == hello.version  # else it tells its user by what it read
 
     def remind(self, messages: Iterable[Message]) -> None:
         """Have a client that lost the connection told what it may have missed."""
