@@ -95,6 +95,8 @@ def measure(
         begun: float,
         limit: float,
         absent: Sequence[str] = (),
+        max_tokens: int | None = None,
+        beside: Run | None = None,
     ) -> Run:
         return run_benchmark(
             targets,
@@ -112,12 +114,20 @@ def measure(
             limit=limit,
             begun=begun,
             absent=absent,
+            max_tokens=max_tokens,
+            beside=beside,
         )
 
-    def run_alone(name: BackendName, keep: Callable[[Run], Run], resumed: Run | None) -> Run:
+    def run_alone(
+        name: BackendName, keep: Callable[[Run], Run], resumed: Run | None, beside: Run | None
+    ) -> Run:
         begun = time.perf_counter()
         target = target_of(lifecycle.backend(name), borrowed=not lifecycle.ready(name))
-        return run([target], keep, resumed, begun=begun, limit=limit / len(backends))
+        limits = [known for each in backends if (known := each.fingerprint().max_tokens) is not None]
+        return run(
+            [target], keep, resumed, begun=begun, limit=limit / len(backends),
+            max_tokens=min(limits, default=None), beside=beside,
+        )  # fmt: skip
 
     missing: dict[BackendName, BackendUnavailableError] = {}
 

@@ -18,8 +18,12 @@ NOTE: Final = (
 )
 _ENDED: Final = "turns_ended"
 """In a run's environment: the backends whose turn is over, with the seconds that it took."""
-AloneRun = Callable[[BackendName, Callable[[Run], Run], Run | None], Run]
-"""Measures one backend: its name, what keeps the run as it grows, and what it has of an earlier attempt."""
+_WORKLOADS: Final = "turns_workloads"
+"""In a run's environment: the texts of each backend."""
+UNLIKE: Final = "its backends were measured on different texts, so that their rows are not to be compared"
+AloneRun = Callable[[BackendName, Callable[[Run], Run], Run | None, Run | None], Run]
+"""Measures one backend: its name, what keeps the run as it grows, what it has of an earlier attempt, and what
+another one's turn has given, whose texts it must use."""
 
 
 def was_in_turns(run: Run) -> bool:
@@ -67,8 +71,10 @@ def in_turns(
                 if other != name and lifecycle.ready(other):
                     away.enter_context(lifecycle.away(other, job))
             before = lifecycle.ready(name)
+            others = [turns[one] for one in names if one != name and one in turns]
+            beside = others[0] if others else None
             try:
-                turns[name] = run_alone(name, partial(keep_part, name), turns.get(name))
+                turns[name] = run_alone(name, partial(keep_part, name), turns.get(name), beside)
             finally:
                 if not before and lifecycle.ready(name):  # it makes room for the next, or for those away
                     lifecycle.unload(name)
@@ -82,6 +88,8 @@ def merged(names: Sequence[BackendName], runs: Sequence[Run], id_: int) -> Run:
     """
     first, latest = runs[0], runs[-1]
     ended = {str(run.backends[0]): run.seconds for run in runs if run.state == "done"}
+    workloads = {str(run.backends[0]): run.workload for run in runs}
+    alike = len(set(workloads.values())) == 1
     return replace(
         first,
         id=id_,
@@ -90,9 +98,14 @@ def merged(names: Sequence[BackendName], runs: Sequence[Run], id_: int) -> Run:
         measurements=tuple(row for run in runs for row in run.measurements),
         comparisons=(),
         fingerprints=tuple(mark for run in runs for mark in run.fingerprints),
-        notes=(NOTE, *dict.fromkeys(note for run in runs for note in run.notes)),
+        workload=first.workload if alike else "; ".join(f"{one}: {it}" for one, it in workloads.items()),
+        notes=(
+            NOTE,
+            *(() if alike else (UNLIKE,)),
+            *dict.fromkeys(note for run in runs for note in run.notes),
+        ),
         state="unfinished",
-        environment={**latest.environment, _ENDED: ended},
+        environment={**latest.environment, _ENDED: ended, _WORKLOADS: workloads},
     )
 
 
@@ -103,6 +116,7 @@ def _has(run: Run, name: BackendName) -> bool:
 def _part(run: Run, name: BackendName) -> Run:
     """What one backend has of a run of all."""
     ended: dict[BackendName, float] = dict(run.environment.get(_ENDED) or {})
+    workloads: dict[BackendName, str] = dict(run.environment.get(_WORKLOADS) or {})
     return replace(
         run,
         id=0,
@@ -110,6 +124,7 @@ def _part(run: Run, name: BackendName) -> Run:
         backends=(name,),
         measurements=tuple(row for row in run.measurements if row.backend == name),
         fingerprints=tuple(mark for mark in run.fingerprints if mark.backend == name),
-        notes=tuple(note for note in run.notes if note != NOTE),
+        workload=workloads.get(name, run.workload),
+        notes=tuple(note for note in run.notes if note not in (NOTE, UNLIKE)),
         state="done" if name in ended else "unfinished",
     )

@@ -31,6 +31,8 @@ _MEASURING: Final = 0.5
 """Of the time, for measuring at least, however long the loading took."""
 _KEEPING: Final = 0.04
 """Of the time, held back where it is shared out: working out rows and storing them takes time as well."""
+_TEXT_LIMIT: Final = "text_limit"
+"""In a run's environment: the most tokens that a text may have; none if nobody said."""
 OF_QUESTIONS: Final = "batches are of questions: passages would have taken more time than there is"
 
 
@@ -53,6 +55,8 @@ def run_benchmark(
     limit: float | None = None,
     begun: float | None = None,
     absent: Sequence[str] = (),
+    max_tokens: int | None = None,
+    beside: Run | None = None,
 ) -> Run:
     """Measure the targets (one or two, loaded) and return the run.
 
@@ -63,6 +67,8 @@ def run_benchmark(
         keep: Stores the run and returns it with its id. Called before the first stage and after each one,
             with whole stages only, in state `unfinished`; and at the end.
         resumed: A run that ended early: its finished stages are kept and the others measured.
+        max_tokens: The least length limit of backends that are measured apart and laid beside these.
+        beside: What such a backend's turn has given: these get the same texts, whatever the time.
 
     Raises:
         UsageError: There is no such preset, or `resumed` was measured on something else.
@@ -73,8 +79,10 @@ def run_benchmark(
     begun = pace.now() if begun is None else begun
     fingerprints = tuple(target.fingerprint() for target in targets)
     whole = workload or built_in()
-    fitting, left_out = _that_fit(whole, fingerprints, count_tokens)
-    if resumed is not None and resumed.workload == fitting.of_questions().label:
+    text_limit = _text_limit(_least_limit(fingerprints, max_tokens), beside, resumed)
+    fitting, left_out = _that_fit(whole, text_limit, count_tokens)
+    of_questions = beside is not None and OF_QUESTIONS in beside.notes
+    if of_questions or (resumed is not None and resumed.workload == fitting.of_questions().label):
         fitting = fitting.of_questions()
     run = Run(
         id=0,
@@ -87,11 +95,13 @@ def run_benchmark(
         fingerprints=fingerprints,
         workload=fitting.label,
         state="unfinished",
-        notes=(*absent, *left_out, *_machine_notes(machine)),
+        notes=(
+            *absent, *left_out, *_machine_notes(machine), *((OF_QUESTIONS,) if of_questions else ()),
+        ),
         title=title,
         seed=seed,
-        environment=environment or {},
-    )
+        environment={**(environment or {}), _TEXT_LIMIT: text_limit},
+    )  # fmt: skip
     if resumed is not None:
         _require_same(resumed, run)
         run = replace(resumed, state="unfinished", environment=run.environment)
@@ -104,8 +114,9 @@ def run_benchmark(
     run = _noted(run, *(f"{name} failed the gate, no verdicts: {fault}" for name, fault in faults.items()))
     run = keep(_noted(run, overhead_note(pace)))
     measuring = _Measuring(
-        bench, Reading(bench), chosen.stages, limit or chosen.limit, begun, progress, keep, run
-    )
+        bench, Reading(bench), chosen.stages, limit or chosen.limit, begun, progress, keep, run,
+        texts_are_fixed=beside is not None,
+    )  # fmt: skip
     return measuring.all()
 
 
@@ -121,6 +132,7 @@ class _Measuring:
     progress: Progress
     keep: Callable[[Run], Run]
     run: Run
+    texts_are_fixed: bool = False
 
     def all(self) -> Run:
         """Measure what is not there yet; returns the run as kept at the end."""
@@ -160,7 +172,7 @@ class _Measuring:
     def _lighten(self) -> None:
         """Before the first of the batches: all of them must be of the same texts."""
         sweep = [one for one in self.stages if isinstance(one, ClosedLoop) and one.sweeps]
-        if any(self._is_done(one) for one in sweep) or OF_QUESTIONS in self.run.notes:
+        if self.texts_are_fixed or any(self._is_done(one) for one in sweep) or OF_QUESTIONS in self.run.notes:
             return
         left = self.bench.deadline - self.bench.pace.now()
         light = lighter(self.bench, [one.batch for one in sweep], left)
@@ -238,19 +250,29 @@ def _require_same(resumed: Run, now: Run) -> None:
         )
 
 
-def _least_limit(fingerprints: Sequence[Fingerprint]) -> int | None:
-    return min((mark.max_tokens for mark in fingerprints if mark.max_tokens is not None), default=None)
+def _least_limit(fingerprints: Sequence[Fingerprint], *others: int | None) -> int | None:
+    limits = (*(mark.max_tokens for mark in fingerprints), *others)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _text_limit(limit: int | None, beside: Run | None, resumed: Run | None) -> int | None:
+    """The most tokens that a text may have: a run that is gone on with keeps its own, of backends not asked
+    again too."""
+    if resumed is not None and _TEXT_LIMIT in resumed.environment:
+        kept: int | None = resumed.environment[_TEXT_LIMIT]
+        return kept
+    other = beside.environment.get(_TEXT_LIMIT) if beside is not None else None
+    return _least_limit((), limit, other)
 
 
 def _that_fit(
-    workload: Workload, fingerprints: Sequence[Fingerprint], count_tokens: TokenCounter | None
+    workload: Workload, limit: int | None, count_tokens: TokenCounter | None
 ) -> tuple[Workload, tuple[str, ...]]:
     """The texts that no target has to cut, and a note on the others.
 
     What happens to a text over the limit differs between backends (cut, or refused, found and sent again),
     and would be measured instead of embedding.
     """
-    limit = _least_limit(fingerprints)
     if limit is None or count_tokens is None:
         return workload, ()
     fitting = workload.within(limit, count_tokens)
