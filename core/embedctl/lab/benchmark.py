@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from embedctl.errors import UsageError
 from embedctl.lab.closed_loop import ClosedLoop
 from embedctl.lab.energy import best_batch_note
 from embedctl.lab.gate import gate
@@ -18,6 +17,14 @@ from embedctl.lab.overhead import overhead_note
 from embedctl.lab.plan import allowed
 from embedctl.lab.presets import preset_of
 from embedctl.lab.reading import Reading, withheld
+from embedctl.lab.resuming import (
+    MEASURING_LEFT,
+    changed_conditions,
+    failed_gate,
+    gate_note,
+    measuring_time,
+    require_same,
+)
 from embedctl.lab.stages import Bench, Rows, Stage
 from embedctl.lab.targets import Pace, RealPace, Target
 from embedctl.lab.tokens import TokenCounter
@@ -27,8 +34,6 @@ from embedctl.progress import CancelToken, Progress
 from embedctl.records import Fingerprint, Machine, Run
 
 _GATE_TEXTS = 8
-_MEASURING: Final = 0.5
-"""Of the time, for measuring at least, however long the loading took."""
 _KEEPING: Final = 0.04
 """Of the time, held back where it is shared out: working out rows and storing them takes time as well."""
 _TEXT_LIMIT: Final = "text_limit"
@@ -103,18 +108,23 @@ def run_benchmark(
         environment={**(environment or {}), _TEXT_LIMIT: text_limit},
     )  # fmt: skip
     if resumed is not None:
-        _require_same(resumed, run)
-        run = replace(resumed, state="unfinished", environment=run.environment)
+        require_same(resumed, run)
+        notes = changed_conditions(resumed.environment, run.environment)
+        run = _noted(replace(resumed, state="unfinished", environment=run.environment), *notes)
     bench = Bench(
         targets, fitting, count_tokens, _least_limit(fingerprints), random.Random(), pace, cancel, sampling,
         done=list(run.measurements),
     )  # fmt: skip
     faults = {target.name: found for target in targets if (found := _gate(target, fitting))}
-    bench.faulty = frozenset(faults)
-    run = _noted(run, *(f"{name} failed the gate, no verdicts: {fault}" for name, fault in faults.items()))
+    run = _noted(run, *(gate_note(name, fault) for name, fault in faults.items()))
+    bench.faulty = failed_gate(run)
+    if bench.faulty:  # verdicts of the stages before a resume as well: they are of the same backend
+        run = replace(run, comparisons=())
     run = keep(_noted(run, overhead_note(pace)))
+    limit = limit or chosen.limit
+    bench.deadline = pace.now() + measuring_time(resumed, limit, pace.now() - begun)
     measuring = _Measuring(
-        bench, Reading(bench), chosen.stages, limit or chosen.limit, begun, progress, keep, run,
+        bench, Reading(bench), chosen.stages, limit, begun, progress, keep, run,
         texts_are_fixed=beside is not None,
     )  # fmt: skip
     return measuring.all()
@@ -137,9 +147,6 @@ class _Measuring:
     def all(self) -> Run:
         """Measure what is not there yet; returns the run as kept at the end."""
         before = self.run.seconds
-        self.bench.deadline = self.begun + self.limit - before
-        if not before:  # a load that took long must not leave a run of nothing
-            self.bench.deadline = max(self.bench.deadline, self.bench.pace.now() + _MEASURING * self.limit)
         for number, stage in enumerate(self.stages):
             if self._is_done(stage):
                 continue
@@ -187,6 +194,10 @@ class _Measuring:
             measurements=(*self.run.measurements, *rows.measurements),
             comparisons=(*self.run.comparisons, *rows.comparisons),
             seconds=seconds,
+            environment={
+                **self.run.environment,
+                MEASURING_LEFT: max(0.0, self.bench.deadline - self.bench.pace.now()),
+            },
         )
         self.run = self.keep(_noted(run, *rows.notes))
 
@@ -235,19 +246,6 @@ def _noted(run: Run, *notes: str) -> Run:
 
 def _gate(target: Target, workload: Workload) -> str:
     return gate(target, [workload.query(number) for number in range(_GATE_TEXTS)])
-
-
-def _require_same(resumed: Run, now: Run) -> None:
-    before = {mark.backend: mark.digest for mark in resumed.fingerprints}
-    changed = [mark.backend for mark in now.fingerprints if before.get(mark.backend) != mark.digest]
-    if resumed.workload != now.workload:
-        changed.append("the texts")
-    if changed:
-        raise UsageError(
-            f"Run {resumed.id} cannot be resumed",
-            why=f"{' and '.join(changed)} changed since: model, revision, precision, pooling or length limit",
-            remedy="start a new run",
-        )
 
 
 def _least_limit(fingerprints: Sequence[Fingerprint], *others: int | None) -> int | None:

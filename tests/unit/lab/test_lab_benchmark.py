@@ -272,8 +272,92 @@ def test_a_run_on_other_weights_is_not_resumed(pace: VirtualPace) -> None:
     native = quick("native", pace, 0.001)
     before = measure(native, pace=pace)
     other = replace(before, fingerprints=(replace(before.fingerprints[0], dtype="float16"),))
-    with pytest.raises(UsageError, match="cannot be resumed — native changed since"):
+    with pytest.raises(UsageError, match="changed since: native dtype: float16 → float32"):
         measure(native, pace=pace, resumed=other)
+
+
+@pytest.mark.parametrize(
+    ("field", "then", "now"),
+    [
+        ("backend_version", "0.32.1", "0.33.0"),
+        ("driver", "570", "580"),
+        ("torch", "2.7", "2.8"),
+        ("device", "cpu", "cuda:0"),
+        ("attention", "sdpa", "efficient"),
+        ("machine", "spark, GB10", "other, H200"),
+        ("options", {"num_batch": 512}, {"num_batch": 8192}),
+    ],
+)
+def test_a_run_on_a_changed_backend_or_machine_is_not_resumed(
+    pace: VirtualPace, field: str, then: object, now: object
+) -> None:
+    """Their vectors are the same, their speed is not."""
+    target = quick("ollama", pace, 0.001).target()
+    mark = target.fingerprint()
+    was, is_ = (replace(mark, **{field: value}) for value in (then, now))  # type: ignore[arg-type]
+    before = measure(quick("ollama", pace, 0.001), pace=pace)
+    resumed = replace(before, fingerprints=(was,), measurements=before.measurements[:3])
+    again = replace(target, fingerprint=lambda: is_)
+
+    def resume(resumed: Run) -> Run:
+        return run_benchmark(
+            [again], preset="quick", count_tokens=ten_or_more, machine=None, progress=silent,
+            cancel=CancelToken(), pace=pace, workload=WORKLOAD, resumed=resumed,
+        )  # fmt: skip
+
+    with pytest.raises(UsageError, match=f"changed since: ollama {field}: "):
+        resume(resumed)
+    if field != "options":  # what nobody knew then is no change
+        resume(replace(resumed, fingerprints=(replace(was, **{field: None}),)))  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_resumed_under_another_kernel_says_so(pace: VirtualPace) -> None:
+    native = quick("native", pace, 0.001)
+    before = measure(native, pace=pace, environment={"kernel": "6.8", "governor": None})
+    cut = replace(before, measurements=before.measurements[:3])
+    again = measure(native, pace=pace, resumed=cut, environment={"kernel": "6.9", "governor": "performance"})
+    assert "gone on with under other conditions: kernel 6.8 → 6.9" in again.notes
+
+
+def test_a_backend_that_fails_the_gate_when_it_is_resumed_loses_its_verdicts(pace: VirtualPace) -> None:
+    native, ollama = quick("native", pace, 0.0001), quick("ollama", pace, 0.01)
+    before = measure(native, ollama, pace=pace)
+    assert before.comparisons
+    cut = replace(before, measurements=before.measurements[:6])
+    sound = ollama.vectors
+    ollama.vectors = lambda texts: np.ones((len(texts), 8), np.float32) / 8**0.5
+    again = measure(native, ollama, pace=pace, resumed=cut)
+    assert again.comparisons == ()
+    assert any(note.startswith("ollama failed the gate, no verdicts: ") for note in again.notes)
+    ollama.vectors = sound  # and what failed once gets none, though it is well by now
+    third = measure(native, ollama, pace=pace, resumed=replace(again, measurements=cut.measurements))
+    assert third.comparisons == ()
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_loading_again_costs_a_resumed_run_none_of_its_time(pace: VirtualPace) -> None:
+    """`standard`, broken off near its end: a load of 55 s must not use up the 60 s that were left."""
+    native = quick("native", pace, 0.01)
+    kept: list[Run] = []
+    cancel = CancelToken()
+
+    def keep(run: Run) -> Run:
+        kept.append(replace(run, id=3))
+        if run.measurements and run.measurements[-1].shape == "load 120 %":
+            cancel.cancel()
+        return kept[-1]
+
+    pace.sleep(300.0)  # and more than half of the time had gone into the first load
+    with pytest.raises(Cancelled):
+        measure(native, pace=pace, preset="standard", keep=keep, cancel=cancel, begun=0.0)
+    cut = kept[-1]
+    again = pace.now()
+    pace.sleep(55.0)
+    whole = measure(native, pace=pace, preset="standard", resumed=cut, begun=again)
+    lengths = [row.shape for row in whole.measurements if "tokens" in row.shape]
+    assert lengths == ["16 tokens", "64 tokens", "128 tokens", "512 tokens"]
+    assert not any("s are left" in note for note in whole.notes)
+    assert whole.seconds < 300 + PRESETS["standard"].limit / 2 + 55 + 5
 
 
 def test_the_order_of_blocks_depends_on_the_seed_alone() -> None:
