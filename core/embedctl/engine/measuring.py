@@ -26,7 +26,7 @@ from embedctl.errors import (
     UsageError,
 )
 from embedctl.lab.benchmark import run_benchmark
-from embedctl.lab.cold_start import drop_page_cache
+from embedctl.lab.cold_start import can_drop_page_cache, drop_page_cache
 from embedctl.lab.presets import preset_of
 from embedctl.lab.targets import Start, Target
 from embedctl.lab.tokens import token_counter
@@ -280,8 +280,9 @@ def _loaded_target(
 
     def restart(drop_cache: bool) -> Start:
         lifecycle.unload_when_idle(backend.name)
-        dropped = drop_cache and folder is not None and backend.name == "native" and drop_page_cache(folder)
-        return load("page cache of its files dropped" if dropped else "page cache as it was left")
+        if drop_cache and folder is not None:
+            drop_page_cache(folder)
+        return load("page cache of its files dropped" if drop_cache else "page cache as it was left")
 
     first = load("first load of this run") if borrowed else None
     if not borrowed:
@@ -302,4 +303,15 @@ def _loaded_target(
         return status.claimed_bytes, status.claimed_source or "the backend does not say"
 
     restarts: Callable[[bool], Start] | None = restart if borrowed else None
-    return Target(backend.name, embed, fingerprint, claimed, first, restarts)
+    return Target(
+        backend.name, embed, fingerprint, claimed, first, restarts,
+        why_no_disk_start=_why_no_disk_start(backend.name, folder),
+    )  # fmt: skip
+
+
+def _why_no_disk_start(name: BackendName, folder: Path | None) -> str:
+    if name != "native":
+        return "its files are another program's, and stay in the page cache"
+    if folder is None:
+        return "the model's files are not known"
+    return "" if can_drop_page_cache() else "this system cannot be asked to drop files from its page cache"

@@ -39,8 +39,14 @@ class ColdStart:
         return sum(
             target.first_start.seconds if target.first_start else _GUESS_S
             for target in bench.targets
-            if target.restart is not None
+            if not self._why_not(target)
         )
+
+    def _why_not(self, target: Target) -> str:
+        """Why it is not restarted: a start from a warm cache is no start from disk. Empty if it is."""
+        if target.restart is None:
+            return target.why_no_restart
+        return target.why_no_disk_start if self.drop_cache else ""
 
     def obstacle(self, bench: Bench) -> str:
         return ""
@@ -67,13 +73,13 @@ class ColdStart:
         tally = Tally()
         if not self.repeats and target.first_start is not None:
             self._first_vector(bench, target, target.first_start, starts, firsts, tally)
-        for _ in range(self.repeats if target.restart else 0):
+        why = self._why_not(target)
+        for _ in range(0 if why else self.repeats):
             assert target.restart is not None
             bench.cancel.raise_if_cancelled()
             if starts and bench.pace.now() + starts[-1].seconds > end:
                 break
             self._first_vector(bench, target, target.restart(self.drop_cache), starts, firsts, tally)
-        why = "" if starts else target.why_no_restart
         ready = [start.seconds * 1e3 for start in starts]
         scenario = starts[-1].scenario if starts else why
         return measurement(
@@ -108,13 +114,12 @@ def _median(name: str, values: list[float], note: str) -> Figure:
     return Figure(name, found.estimate, "ms", found.low, found.high, note)
 
 
-def drop_page_cache(folder: Path) -> bool:
-    """Ask the kernel to forget a folder's files; false where it cannot be asked.
+def can_drop_page_cache() -> bool:
+    return hasattr(os, "posix_fadvise")  # macOS has it not
 
-    Pages that some process maps stay: unload first.
-    """
-    if not hasattr(os, "posix_fadvise"):  # macOS
-        return False
+
+def drop_page_cache(folder: Path) -> None:
+    """Ask the kernel to forget a folder's files. Pages that some process maps stay: unload first."""
     for file in folder.rglob("*"):
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)
@@ -122,4 +127,3 @@ def drop_page_cache(folder: Path) -> bool:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(descriptor)
-    return True

@@ -67,6 +67,8 @@ class Target:
     restart: Callable[[bool], Start] | None = None
     """Unload and load again, with the model's files dropped from the page cache first or not."""
     why_no_restart: str = "it was loaded before the run, and others may be using it"
+    why_no_disk_start: str = ""
+    """Why its files cannot be dropped from the page cache; empty if they can."""
 
 
 @dataclass(slots=True)

@@ -467,6 +467,22 @@ def test_what_others_use_is_not_restarted(pace: VirtualPace) -> None:
     assert ready is not None and ready.value is None and "others may be using it" in ready.note
 
 
+def test_a_start_from_a_warm_cache_is_no_start_from_disk(pace: VirtualPace) -> None:
+    """Nobody drops another program's files: an Ollama that starts again reads its own from memory."""
+    backend = Scripted("ollama", pace, lambda n: 0.5)
+    started: list[bool] = []
+    backend.restart = lambda drop_cache: started.append(drop_cache) or Start(1.0, (), "warm")  # type: ignore[func-returns-value]
+    bench = bench_of(backend, pace=pace)
+    bench.targets = [replace(bench.targets[0], why_no_disk_start="its files are another program's")]
+    stage = ColdStart(repeats=3, drop_cache=True)
+    assert stage.least(bench) == 0
+    row = stage.measure(bench).measurements[0]
+    ready = row.figure("ready_ms")
+    assert (row.requests, row.p50_ms, started) == (0, None, [])
+    assert ready is not None and (ready.value, ready.note) == (None, "its files are another program's")
+    assert ColdStart(repeats=3).measure(bench).measurements[0].requests == 3
+
+
 # All of them
 
 
