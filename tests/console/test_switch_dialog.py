@@ -127,13 +127,40 @@ async def test_an_obstacle_leaves_nothing_to_start() -> None:
         assert [call for call in engine.calls if call[0] == "switch"] == []
 
 
-async def test_a_plan_that_cannot_be_made_is_told() -> None:
+async def test_a_plan_that_cannot_be_made_is_told_in_the_dialog() -> None:
     engine = engine_with_ollama_unloaded()
-    engine.errors["plan_switch"] = BackendUnavailableError("Nothing is there")
+    engine.errors["plan_switch"] = BackendUnavailableError("Nothing is there", remedy="look for it")
     async with running(engine) as pilot:
         await press(pilot, "s")
+        for words in ("✗ Nothing is there", "→ look for it", "esc Close"):
+            assert words in screen_text(pilot)
+        await press(pilot, "k", "enter")
+        assert [call for call in engine.calls if call[0] == "switch"] == []
+        await press(pilot, "escape")
         assert not isinstance(pilot.app.screen, SwitchDialog)
-        assert next(iter(pilot.app._notifications)).title == "Nothing is there"
+
+
+async def test_a_plan_that_fails_late_leaves_the_question_above_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, may_answer = engine_with_ollama_unloaded(), threading.Event()
+
+    def slowly(target: str, *, keep_both: bool | None = None) -> None:
+        may_answer.wait(30)
+        raise BackendUnavailableError("Nothing is there")
+
+    monkeypatch.setattr(engine, "plan_switch", slowly)
+    async with running(engine) as pilot:
+        await press(pilot, "b")
+        await pilot.press("s")
+        await pilot.press("q")
+        await pilot.pause()
+        assert "Cancel and quit?" in screen_text(pilot)
+        may_answer.set()
+        await settle(pilot)
+        assert "Cancel and quit?" in screen_text(pilot)
+        await press(pilot, "n")
+        assert "✗ Nothing is there" in screen_text(pilot)
 
 
 async def test_a_service_that_is_slow_to_answer_keeps_no_key_waiting_and_starts_one_switch(

@@ -15,7 +15,7 @@ from embedctl_console.follow import console_of, follow
 from embedctl_console.screens.switch_text import keys_text, plan_text, run_text
 from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
-from embedctl_console.widgets.text import Text
+from embedctl_console.widgets.text import Text, failure_text
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -82,9 +82,9 @@ class SwitchDialog(ModalScreen[None]):
         engine = console_of(self).engine
         try:
             plan = await run_in_thread(engine.plan_switch, self._target, keep_both=self._keep_both)
-        except EmbedctlError as error:
-            console_of(self).report(error)
-            self.dismiss()
+        except EmbedctlError as error:  # another dialog may lie above by now: only the user closes this one
+            problem = failure_text(error.what, error.why, error.remedy)
+            self.query_one("#switch-body", Text).show(problem)
             return
         self._plan = plan
         self._keep_both = not plan.unloads_source
