@@ -80,6 +80,16 @@ class TestScreen:
                 assert words in screen_text(pilot)
             assert "No pieces" not in screen_text(pilot)
 
+    async def test_the_screen_is_copied_while_a_text_is_typed(self, tmp_path: Path) -> None:
+        engine = FakeEngine(home=tmp_path)
+        async with running(engine) as pilot:
+            await press(pilot, "0", "a", "b", "ctrl+z", "ctrl+y")
+            assert area(pilot).has_focus
+            assert "copied" in next(iter(pilot.app._notifications)).title
+            assert "Texts" in (engine.paths.exports_dir / "copied.txt").read_text(encoding="utf-8")
+            await press(pilot, "ctrl+shift+z")
+            assert area(pilot).text == "ab"
+
     async def test_own_passages_and_many_texts(self, tmp_path: Path) -> None:
         engine, file = FakeEngine(), tmp_path / "passages.txt"
         file.write_text("one passage\n\nanother one\n", encoding="utf-8")

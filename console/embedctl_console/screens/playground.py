@@ -38,6 +38,7 @@ from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.matrix import CosineMatrix
 from embedctl_console.widgets.text import Text, failure_text
+from embedctl_console.widgets.texts import TextsArea
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -81,7 +82,7 @@ class PlaygroundScreen(ConsoleScreen):
         self._in_matrix: EmbedResult | None = None
 
     def compose_body(self) -> ComposeResult:
-        yield TextArea(id="texts", placeholder="one text a line", highlight_cursor_line=False)
+        yield TextsArea(id="texts", placeholder="one text a line", highlight_cursor_line=False)
         yield Text(id="told")
         yield Text(id="tabs")
         with Container(id="views"):
@@ -96,7 +97,6 @@ class PlaygroundScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         self._area.border_title = "Texts"
-        self._area.cursor_blink = False  # each blink is a write to the terminal
         for name, title in _VIEWS.items():
             self.query_one(f"#{name}").border_title = title
         self._ticking = self.set_interval(1.0, self._show_told, pause=True)
