@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from embedctl.lab.closed_loop import ClosedLoop
+from embedctl.lab.cold_start import first_answer
 from embedctl.lab.energy import best_batch_note
 from embedctl.lab.gate import gate
 from embedctl.lab.lighter import lighter
@@ -115,6 +116,10 @@ def run_benchmark(
         targets, fitting, count_tokens, _least_limit(fingerprints), random.Random(), pace, cancel, sampling,
         done=list(run.measurements),
     )  # fmt: skip
+    if not run.measurements:  # the gate's requests would be before it
+        bench.first = {
+            target.name: first_answer(target, bench) for target in targets if target.first_start is not None
+        }
     faults = {target.name: found for target in targets if (found := _gate(target, fitting))}
     run = _noted(run, *(gate_note(name, fault) for name, fault in faults.items()))
     bench.faulty = failed_gate(run)

@@ -146,6 +146,8 @@ class ClosedLoop:
         )  # fmt: skip
         notes = list(error_notes(self.name, [(turns.target, turns.tally) for turns in tallies]))
         notes += [note for turns in tallies if (note := self._slow_warm_up(turns))]
+        if not cold and (unsteady := [turns for turns in tallies if not turns.steady]):
+            notes.append(self._unsteady(unsteady))
         if cut:
             done = len(tallies[0].times)
             what = f"{done} of {self.blocks} blocks" + (", not warmed up" if cold else "")
@@ -172,8 +174,8 @@ class ClosedLoop:
             answer = send(turns.target, self._texts(bench, -1 - number), bench.pace.now)
             if not answer.error:
                 last.append(answer.seconds * 1e3)
-            steady = len(last) >= 3 and max(last[-3:]) <= _STEADY * min(last[-3:])
-            if steady or bench.pace.now() - started > _WARM_UP_SHARE * self.budget:
+            turns.steady = len(last) >= 3 and max(last[-3:]) <= _STEADY * min(last[-3:])
+            if turns.steady or bench.pace.now() - started > _WARM_UP_SHARE * self.budget:
                 return
 
     def _block(
@@ -208,17 +210,21 @@ class ClosedLoop:
     def _figures(self, turns: _Turns) -> tuple[Figure, ...]:
         rates = [self.batch / time for time in turns.times if time > 0]
         rate = mean_interval(rates) if self._metric == "throughput" else None
-        excess, requests = _warm_up_excess(turns)
         return (
             *([Figure("texts_per_s", rate.estimate, "per_second", rate.low, rate.high)] if rate else []),
-            Figure("warm_up_requests", float(requests), note=f"of {len(turns.warm_up_ms)} sent to warm up"),
-            Figure("warm_up_ms", excess, "ms", note="beyond what as many steady requests take"),
+            *_warm_up_figures(turns),
         )
 
+    def _unsteady(self, those: Sequence[_Turns]) -> str:
+        sent = " and ".join(f"{turns.target.name} ({len(turns.warm_up_ms)} requests)" for turns in those)
+        return f"{self.name}: warm-up ended before requests were steady, of {sent}"
+
     def _slow_warm_up(self, turns: _Turns) -> str:
-        excess, requests = _warm_up_excess(turns)
-        steady = statistics.median(turns.tally.latencies_ms) if turns.tally.latencies_ms else None
-        if excess is None or steady is None or excess < _SLOW_WARM_UP * steady:
+        found = _warm_up_excess(turns)
+        if found is None:
+            return ""
+        excess, requests = found
+        if excess < _SLOW_WARM_UP * statistics.median(turns.tally.latencies_ms):
             return ""
         return (
             f"{turns.target.name}, {self.name}: slow warm-up, the first {requests} requests took "
@@ -235,6 +241,8 @@ class _Turns:
     times: list[float] = field(default_factory=list)
     """Seconds per request, one entry per block; NaN for a block with an error."""
     warm_up_ms: list[float] = field(default_factory=list)
+    steady: bool = False
+    """It was seen to be warm."""
     busy: float = 0.0
 
 
@@ -263,10 +271,26 @@ def together(clients: int, work: Callable[[int], None]) -> None:
         raise raised[0]
 
 
-def _warm_up_excess(turns: _Turns) -> tuple[float | None, int]:
-    """Milliseconds that the warm-up took beyond steady requests, and how many requests were slow."""
+def _warm_up_figures(turns: _Turns) -> tuple[Figure, Figure]:
+    found = _warm_up_excess(turns)
+    if found is None:
+        why = "no good request" if turns.warm_up_ms else "not warmed up"
+        return Figure("warm_up_requests", None, note=why), Figure("warm_up_ms", None, "ms", note=why)
+    excess, requests = found
+    sent = f"of {len(turns.warm_up_ms)} sent to warm up"
+    return (
+        Figure("warm_up_requests", float(requests), note=sent if turns.steady else f"{sent}, not yet steady"),
+        Figure("warm_up_ms", excess, "ms", note="beyond what as many steady requests take"),
+    )
+
+
+def _warm_up_excess(turns: _Turns) -> tuple[float, int] | None:
+    """Milliseconds that the warm-up took beyond steady requests, and how many requests were slow.
+
+    None where there was no warm-up, or nothing was answered.
+    """
     if not turns.tally.latencies_ms or not turns.warm_up_ms:
-        return None, 0
+        return None
     steady = statistics.median(turns.tally.latencies_ms)
     noise = percentile(turns.tally.latencies_ms, 0.95) or 0.0
     slow = [latency for latency in turns.warm_up_ms if latency > max(noise, _STEADY * steady)]

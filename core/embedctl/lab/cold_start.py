@@ -72,14 +72,15 @@ class ColdStart:
         firsts: list[float] = []
         tally = Tally()
         if not self.repeats and target.first_start is not None:
-            self._first_vector(bench, target, target.first_start, starts, firsts, tally)
+            self._add(target.first_start, bench.first.get(target.name), starts, firsts, tally)
         why = self._why_not(target)
         for _ in range(0 if why else self.repeats):
             assert target.restart is not None
             bench.cancel.raise_if_cancelled()
             if starts and bench.pace.now() + starts[-1].seconds > end:
                 break
-            self._first_vector(bench, target, target.restart(self.drop_cache), starts, firsts, tally)
+            start = target.restart(self.drop_cache)
+            self._add(start, first_answer(target, bench), starts, firsts, tally)
         ready = [start.seconds * 1e3 for start in starts]
         scenario = starts[-1].scenario if starts else why
         return measurement(
@@ -96,15 +97,22 @@ class ColdStart:
         )  # fmt: skip
 
     @staticmethod
-    def _first_vector(
-        bench: Bench, target: Target, start: Start, starts: list[Start], firsts: list[float], tally: Tally
+    def _add(
+        start: Start, answer: Answer | None, starts: list[Start], firsts: list[float], tally: Tally
     ) -> None:
-        """The row's latency is the whole way: start, ready, first vector."""
-        answer = send(target, [bench.workload.query(0)], bench.pace.now)
+        """The row's latency is the whole way: start, ready, first vector. A start whose first answer nobody
+        timed has none."""
         starts.append(start)
+        if answer is None:
+            return
         if not answer.error:
             firsts.append(answer.seconds * 1e3)
         tally.add(Answer(start.seconds + answer.seconds, answer.error), 1, 0)
+
+
+def first_answer(target: Target, bench: Bench) -> Answer:
+    """To be asked for before anything else is sent."""
+    return send(target, [bench.workload.query(0)], bench.pace.now)
 
 
 def _median(name: str, values: list[float], note: str) -> Figure:

@@ -159,14 +159,14 @@ class OpenLoop:
         waited = percentile([max(0.0, shot.picked - shot.intended) * 1e3 for shot in shots], 0.99)
         service = percentile([(shot.ended - shot.sent) * 1e3 for shot in good], 0.50)
         within = sum(block.seconds for block in load.blocks)
-        longest = f"longest {max(stalls) * 1e3:.0f} ms" if stalls else ""
+        longest = f"longest {max(stalls) * 1e3:.0f} ms" if stalls else "" if good else "no good request"
         figures = (
             _rate("offered_per_s", len(shots) / self.length, f"{self.share:.0%} of its capacity"),
             _rate("goodput_per_s", in_time / within, f"answered within {self.goal_ms:g} ms"),
             Figure("service_p50_ms", service, "ms", note="from the moment sent"),
             Figure("lag_p99_ms", lag, "ms", note=note or "the generator's own delay"),
             Figure("waited_p99_ms", waited, "ms", note=f"for one of {self.clients} clients; in the latency"),
-            Figure("stalls", float(len(stalls)), note=longest),
+            Figure("stalls", float(len(stalls)) if good else None, note=longest),
         )
         row = measurement(
             target, "open loop", self.name, 1, tally, load.window, seconds=within,

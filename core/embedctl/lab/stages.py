@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from embedctl.lab.statistics import ENOUGH, percentile, percentile_figure, percentile_note
-from embedctl.lab.targets import Pace, Tally, Target, tokens_of
+from embedctl.lab.targets import Answer, Pace, Tally, Target, tokens_of
 from embedctl.lab.tokens import TokenCounter
 from embedctl.lab.window import SampleWindow, Sampling
 from embedctl.lab.workloads import Workload, longest
@@ -44,6 +44,8 @@ class Bench:
     sampling: Sampling
     report: Callable[[float], None] = lambda _: None
     """Tells the share of the present stage that is done."""
+    first: dict[BackendName, Answer] = field(default_factory=dict)
+    """What the targets that were loaded for this run answered first, to one text."""
     done: list[Measurement] = field(default_factory=list)
     """The rows of earlier stages."""
     faulty: frozenset[BackendName] = frozenset()

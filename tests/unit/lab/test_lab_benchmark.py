@@ -78,6 +78,19 @@ def test_every_shape_is_measured_for_both_and_the_ratio_is_right(pace: VirtualPa
     assert any("the lab's own share" in note for note in run.notes)
 
 
+def test_the_first_vector_is_of_the_first_request(pace: VirtualPace) -> None:
+    """2 s for the first request of each backend and 10 ms for those that follow, the gate's among them."""
+    backends = [quick(name, pace, 0.0) for name in ("native", "ollama")]
+    for backend in backends:
+        first = iter((2.0,))
+        backend.seconds_of = lambda texts, first=first: next(first, 0.01)  # type: ignore[misc]
+    run = measure(*backends, pace=pace)
+    for row in run.measurements[:2]:
+        figure = row.figure("first_vector_ms")
+        assert (row.shape, row.p50_ms) == ("cold start", pytest.approx(5_000))
+        assert figure is not None and figure.value == pytest.approx(2_000)
+
+
 @pytest.mark.usefixtures("one_by_one")
 @pytest.mark.parametrize("preset", ["quick", "standard"])
 def test_a_preset_ends_in_time_on_a_slow_machine(pace: VirtualPace, preset: str) -> None:

@@ -66,6 +66,35 @@ def test_a_slow_warm_up_is_found_named_and_kept_out_of_the_row(pace: VirtualPace
     assert rows.comparisons[0].verdict == "no difference that matters"
 
 
+def test_a_warm_up_that_ends_before_requests_are_steady_says_so(pace: VirtualPace) -> None:
+    turns = {"native": 0, "ollama": 0}
+
+    def restless(_: int) -> float:
+        turns["native"] += 1
+        return 0.01 * (1 + turns["native"] % 2)
+
+    a, b = Scripted("native", pace, restless), Scripted("ollama", pace, lambda n: 0.01)
+    rows = ONE.measure(bench_of(a, b, pace=pace))
+    told = "one text: warm-up ended before requests were steady, of native (12 requests)"
+    assert told in rows.notes
+    native, ollama = (row.figure("warm_up_requests") for row in rows.measurements)
+    assert native is not None and native.note == "of 12 sent to warm up, not yet steady"
+    assert ollama is not None and ollama.note == "of 3 sent to warm up"
+
+
+def test_what_nobody_knows_of_a_warm_up_is_no_nought(pace: VirtualPace) -> None:
+    dead = Scripted("native", pace, lambda n: 0.01)
+    dead.fails = lambda texts: True
+    row = ONE.measure(bench_of(dead, pace=pace)).measurements[0]
+    cold = bench_of(Scripted("native", pace, lambda n: 0.01), pace=pace)
+    cold.done += ONE.measure(cold).measurements
+    cold.allowed = 0.01
+    for found, why in ((row, "not warmed up"), (ONE.measure(cold).measurements[0], "not warmed up")):
+        for name in ("warm_up_requests", "warm_up_ms"):
+            figure = found.figure(name)
+            assert figure is not None and (figure.value, figure.note) == (None, why)
+
+
 def test_the_same_backend_twice_shows_no_difference_that_matters(pace: VirtualPace) -> None:
     """20 comparisons of A with A, with a busy machine's noise: drift, jitter, requests far too late."""
     said = []
@@ -182,6 +211,16 @@ def test_what_cannot_be_sent_in_time_is_an_error(pace: VirtualPace) -> None:
     row, notes = open_loop(pace, lambda n: 1.0, share=0.5, length=5)
     assert row.errors > 0 and row.requests - row.errors < 15
     assert any("not sent in time" in note for note in notes)
+
+
+def test_where_nothing_was_answered_nobody_knows_of_stalls(pace: VirtualPace) -> None:
+    backend = Scripted("native", pace, lambda n: 0.01)
+    backend.fails = lambda texts: True
+    bench = bench_of(backend, pace=pace)
+    bench.done.append(capacity_row(bench, 20.0))
+    row = OpenLoop(0.5, 5.0, clients=1).measure(bench).measurements[0]
+    stalls = row.figure("stalls")
+    assert stalls is not None and (stalls.value, stalls.note) == (None, "no good request")
 
 
 def test_arrivals_are_poisson() -> None:
