@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
+from embedctl_console.actions import NO_KEYMAP, key_of
 from embedctl_console.bridge import FLUSH_SELDOM, Bridge
 from embedctl_console.line import Line, Speed
 from embedctl_console.paint import Cell, cells_of, difference
@@ -169,9 +170,11 @@ class Pace:
         slow = now is Speed.SLOW
         self._bridge.interval, self._app.animation_level = (FLUSH_SELDOM, "none") if slow else self._usual
         if slow and self._wanted is None:
+            state = self._app.state
+            palette = key_of("everywhere.palette", state.keymap if state is not None else NO_KEYMAP)
             self._app.notify(
                 "So it draws less: news every few seconds, fewer colours. "
-                "`Slow line` in the palette (ctrl+p) goes back.",
+                f"`Slow line` in the palette ({palette}) goes back.",
                 title="The terminal does not keep up", severity="warning", timeout=10,
             )  # fmt: skip
         if now is Speed.FAST and (self._waiting or self._shown is not None):

@@ -130,6 +130,17 @@ async def test_footer_help_palette_and_sentences_name_the_new_key() -> None:
         assert [call for call in engine.calls if call[0] == "benchmark"] != []
 
 
+async def test_notices_name_the_new_key(tmp_path: Path) -> None:
+    settings = with_keys(everywhere={"palette": "f9"}, history={"copy-path": "g"})
+    async with running(FakeEngine(settings=settings, home=tmp_path)) as pilot:
+        pilot.app.pace._line.asked(0.0)
+        pilot.app.pace.answered(9.0)
+        await press(pilot, "4", "e", "j")
+        told = [notice.message for notice in pilot.app._notifications]
+        assert "`Slow line` in the palette (f9) goes back" in told[0]
+        assert told[1].endswith("\ng copies the path")
+
+
 async def test_a_wrong_entry_is_told_and_the_rest_is_used() -> None:
     settings = with_keys(everywhere={"load": "s"}, doctor={"again": "w"})
     engine = FakeEngine(settings=settings, native=canned.native(BackendState.UNLOADED))

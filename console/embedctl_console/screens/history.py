@@ -383,7 +383,8 @@ class HistoryScreen(HistoryCharts):
             return
         self._exported = path
         self.refresh_bindings()
-        self.app.notify(f"{path}\nc copies the path", title=f"{what} exported", markup=False)
+        told = f"{path}\n{self._key('copy-path')} copies the path"
+        self.app.notify(told, title=f"{what} exported", markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what cannot be done now."""
