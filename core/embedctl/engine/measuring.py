@@ -21,7 +21,6 @@ from embedctl.engine.turns import in_turns, was_in_turns
 from embedctl.errors import (
     BackendError,
     BackendOutOfMemoryError,
-    BackendUnavailableError,
     Cancelled,
     UsageError,
 )
@@ -52,7 +51,7 @@ class Wish:
     minutes: float | None = None
     """For the whole, in place of the preset's."""
     all_of_them: bool = True
-    """Every backend was asked for by name; otherwise one that does not answer is told of and done without."""
+    """Every backend was asked for by name; else one that cannot be loaded is told of and done without."""
 
 
 def measure(
@@ -129,7 +128,7 @@ def measure(
             max_tokens=min(limits, default=None), beside=beside,
         )  # fmt: skip
 
-    missing: dict[BackendName, BackendUnavailableError] = {}
+    missing: dict[BackendName, BackendError] = {}
 
     def turns() -> Run:
         _let_go(borrowed, lifecycle)
@@ -150,7 +149,7 @@ def measure(
                 if resumed is not None:
                     raise _no_room_to_resume(resumed, error) from error
                 return turns()
-            except BackendUnavailableError as error:
+            except BackendError as error:
                 if wish.all_of_them:
                     raise
                 missing[backend.name] = error

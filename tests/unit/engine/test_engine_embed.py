@@ -15,7 +15,9 @@ from embedctl.errors import (
     BackendError,
     BackendOutOfMemoryError,
     BackendUnavailableError,
+    CanaryError,
     InvalidTextError,
+    ModelMissingError,
     StoreError,
     UsageError,
 )
@@ -261,6 +263,25 @@ def test_a_benchmark_does_without_a_backend_that_does_not_answer(tmp_path: Path,
         assert named.failure is not None and named.failure.what == "Ollama does not answer"
         r.native.load_error = BackendUnavailableError("The GPU is gone")
         assert r.engine.benchmark(preset=smoke).wait(60).state is JobState.FAILED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModelMissingError("Ollama has no bge-m3", why="it was never pulled"),
+        CanaryError("Ollama's vectors are wrong", why="not finite"),
+    ],
+)
+def test_a_benchmark_does_without_a_backend_that_cannot_be_loaded(
+    tmp_path: Path, smoke: str, error: BackendError
+) -> None:
+    with rig(tmp_path, sampling=False) as r:
+        r.ollama.load_error = error
+        run = r.engine.benchmark(preset=smoke).wait(60).result
+        assert isinstance(run, Run) and (run.backends, run.state) == (("native",), "done")
+        assert run.notes[0] == f"ollama: n/a, {error.sentence}"
+        named = r.engine.benchmark(preset=smoke, backends=["native", "ollama"]).wait(60)
+        assert named.failure is not None and named.failure.what == error.what
 
 
 def test_no_time_is_refused_at_once(r: Rig, smoke: str) -> None:
