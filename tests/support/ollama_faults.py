@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -236,6 +237,55 @@ class WrongAtOnce:
             return reply
         [row] = reply.body["embeddings"]
         return Reply(200, {**reply.body, "embeddings": [[*row[1:], row[0]]]})
+
+
+class SlowStart:
+    """The first `requests` texts that are asked for take `seconds` more, as where kernels are compiled."""
+
+    def __init__(self, requests: int, seconds: float) -> None:
+        self._left, self._seconds = requests, seconds
+
+    def __call__(self, path: str, body: Mapping[str, Any], proceed: Callable[[], Reply]) -> Reply:
+        if path == "/api/embed" and _texts(body) and self._left > 0:
+            self._left -= 1
+            time.sleep(self._seconds)
+        return proceed()
+
+
+class Stalls:
+    """Nothing is answered for `seconds`, for the first time `first` after the first request, then `every`."""
+
+    def __init__(self, seconds: float, *, first: float, every: float) -> None:
+        self._seconds, self._first, self._every = seconds, first, every
+        self._lock = threading.Lock()
+        self._begun: float | None = None
+
+    def __call__(self, path: str, body: Mapping[str, Any], proceed: Callable[[], Reply]) -> Reply:
+        if path == "/api/embed" and _texts(body):
+            with self._lock:
+                now = time.monotonic()
+                self._begun = now if self._begun is None else self._begun
+            since = now - self._begun - self._first
+            if since >= 0 and since % self._every < self._seconds:
+                time.sleep(self._seconds - since % self._every)
+        return proceed()
+
+
+class Leaks:
+    """The server holds more memory for every second since it was first asked for a text."""
+
+    def __init__(self, held: float, per_second: float) -> None:
+        self._held, self._per_second = held, per_second
+        self._begun: float | None = None
+
+    def held_at(self, moment: float) -> float:
+        """Bytes at a moment by `time.time()`."""
+        return self._held + self._per_second * (0.0 if self._begun is None else moment - self._begun)
+
+    def __call__(self, path: str, body: Mapping[str, Any], proceed: Callable[[], Reply]) -> Reply:
+        if self._begun is None and path == "/api/embed" and _texts(body):
+            self._begun = time.time()
+        return proceed()
 
 
 def _unit(row: Sequence[float]) -> list[float]:
