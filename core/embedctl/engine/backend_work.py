@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from embedctl.engine.agreement import require_agreement
@@ -83,6 +84,7 @@ class BackendWork:
     def tune(self, job: Job) -> TuneReport:
         if not self._lifecycle.ready("native"):
             self._lifecycle.load("native", job, job.cancel_token)
+        started = time.monotonic()
         report = self._parts.tune(job, job.cancel_token)
         self._parts.journal.add(
             "note",
@@ -91,6 +93,7 @@ class BackendWork:
             detail={
                 "tokens_per_s": {str(budget): rate for budget, rate in report.rates},
                 "before": report.before,
+                "seconds": time.monotonic() - started,
             },
         )
         return report
@@ -103,6 +106,9 @@ class BackendWork:
             self._parts.store, wish, folder=self._parts.hub.folder(), machine=self._machine,
         )  # fmt: skip
         self._parts.journal.add(
-            "run", f"run {stored.id}: {wish.preset}", severity=Severity.OK, detail={"run": stored.id}
+            "run",
+            f"run {stored.id}: {wish.preset}",
+            severity=Severity.OK,
+            detail={"run": stored.id, "seconds": stored.seconds},
         )
         return stored

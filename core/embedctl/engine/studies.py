@@ -213,7 +213,8 @@ class Studies:
         kept = self._parts.store.add_study(study)
         self._parts.journal.add(
             kept.kind, f"{kept.kind} {kept.id}: {kept.headline}",
-            severity=_SEVERITY.get(kept.verdict, Severity.OK), detail={"study": kept.id},
+            severity=_SEVERITY.get(kept.verdict, Severity.OK),
+            detail={"study": kept.id, "seconds": kept.seconds},
         )  # fmt: skip
         return kept
 

@@ -43,6 +43,8 @@ def test_a_run_knows_its_surroundings_and_how_its_backends_started(engine: Rig) 
     run = engine.engine.benchmark(title="t").wait(60).result
     assert isinstance(run, Run) and run.state == "done"
     assert engine.engine.run(run.id) == run
+    [event] = engine.engine.events(kinds=["run"])
+    assert event.detail == {"run": run.id, "seconds": run.seconds}
     assert {row.shape for row in run.measurements} == set(SHAPES)
     cold = run.measurements[0]
     assert (cold.kind, cold.requests) == ("cold start", 1)
@@ -53,6 +55,12 @@ def test_a_run_knows_its_surroundings_and_how_its_backends_started(engine: Rig) 
     assert run.environment["pid"] == os.getpid() and run.environment["kernel"]
     held = run.measurements[2].figure("pool_low_bytes")
     assert held is not None and held.value is not None and held.value < engine.probe.total
+
+
+def test_a_tuning_tells_on_the_time_line_how_long_it_took(engine: Rig) -> None:
+    assert engine.engine.tune().wait(10).state is JobState.DONE
+    [event] = engine.engine.events(kinds=["note"])
+    assert 0 <= event.detail["seconds"] < 10
 
 
 def test_what_was_loaded_before_is_not_restarted(engine: Rig) -> None:

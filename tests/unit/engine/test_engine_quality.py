@@ -73,7 +73,7 @@ def test_two_backends_are_asked_and_the_study_is_kept(bench: Rig) -> None:
     assert report.variants[0].fingerprint.driver == "580"
     assert bench.engine.study(study.id) == study
     [event] = bench.engine.events(kinds=["quality"])
-    assert event.detail == {"study": study.id}
+    assert event.detail == {"study": study.id, "seconds": study.seconds}
     for backend in (bench.native, bench.ollama):
         assert backend.calls == ["load", "unload"]
 
@@ -159,6 +159,7 @@ def test_coexistence_of_each_backend_is_kept_and_told(bench: Rig) -> None:
     assert "simulated" in report.notes[0]
     [event] = bench.engine.events(kinds=["coexist"])
     assert event.severity in (Severity.OK, Severity.WARNING)
+    assert event.detail == {"study": study.id, "seconds": study.seconds}
     assert bench.native.calls == bench.ollama.calls == ["load", "unload"]
     with pytest.raises(UsageError, match="makes no measurement"):
         bench.engine.coexist(rounds=0)

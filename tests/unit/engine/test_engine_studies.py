@@ -48,7 +48,7 @@ def test_a_check_is_kept_and_told_and_leaves_nothing_loaded(bench: Rig) -> None:
     assert [mark.backend for mark in study.fingerprints] == ["native", "ollama"]
     assert study.fingerprints[0].driver == "580"
     [event] = bench.engine.events(kinds=["check"])
-    assert (event.severity, event.detail) == (Severity.OK, {"study": study.id})
+    assert (event.severity, event.detail) == (Severity.OK, {"study": study.id, "seconds": study.seconds})
     for backend in (bench.native, bench.ollama):
         assert backend.calls == ["load", "unload"]
     with pytest.raises(UsageError, match="There is no study 99"):
