@@ -189,6 +189,30 @@ async def test_an_event_beyond_the_window_is_fetched(opened: Opened) -> None:
         assert "ollama → native" in says(screen, "#detail")
 
 
+async def test_the_next_event_is_found_before_however_many_newer_ones(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        long_ago = NOW - 86_400
+        engine.stored_events = [
+            Event(long_ago + at, "throttling", f"slowed down {at}") for at in range(2_500, 600, -1)
+        ]
+        screen.move_window(long_ago - 100, long_ago + 100, live=False)
+        await settle(pilot)
+        await pilot.press("n")
+        await settle(pilot)
+        assert charts(screen)[0].cursor == long_ago + 601
+
+
+async def test_events_of_a_window_that_is_not_read_yet_are_not_passed_over(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedctl_console.screens.history_charts._SETTLE", 60.0)  # however slow the machine
+    async with opened() as (pilot, _, screen):
+        for _ in range(4):
+            await pilot.press("p")
+            await console_settle(pilot)
+        assert NOW - charts(screen)[0].cursor == 1260
+
+
 async def test_past_the_last_event_it_says_so(opened: Opened) -> None:
     async with opened() as (pilot, _, screen):
         await pilot.press("p", "n")

@@ -22,6 +22,7 @@ from embedctl_console.screens.history_about import about_event
 from embedctl_console.screens.history_charts import HistoryCharts
 from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
 from embedctl_console.screens.history_ends import LostEnd, find_ends, lost_mark, lost_text, resumed_text
+from embedctl_console.screens.history_events import event_beyond
 from embedctl_console.screens.history_export import PICTURES, export_path, write_json, write_picture
 from embedctl_console.screens.history_replay import AFTER_S, REPLAYED_S, Footage
 from embedctl_console.screens.history_series import STATISTICS
@@ -189,21 +190,16 @@ class HistoryScreen(HistoryCharts):
         if beyond:
             self.put_cursor(beyond[0 if direction > 0 else -1].at)
         else:
-            edge = until if direction > 0 else since
-            self.run_worker(self._find_event(edge, direction), group="history-event", exclusive=True)
+            # From there and not from the window's edge: a window that has just moved is not read yet.
+            self.run_worker(self._find_event(start, direction), group="history-event", exclusive=True)
 
-    async def _find_event(self, edge: float, direction: int) -> None:
-        """Look for the nearest event beyond the window's edge, and move the window to it."""
-        engine = self.console.engine
+    async def _find_event(self, start: float, direction: int) -> None:
+        """Look for the nearest event that the window does not have, and move the window to it."""
         try:
-            if direction < 0:
-                found = await run_in_thread(engine.events, until=edge, limit=2)
-            else:
-                found = (await run_in_thread(engine.events, since=edge, limit=1000))[::-1]
+            event = await run_in_thread(event_beyond, self.console.engine, start, direction)
         except EmbedctlError as error:
             self.show_error(error)
             return
-        event = next((event for event in found if (event.at - edge) * direction > 1e-6), None)
         if event is None:
             self.app.notify("No later event." if direction > 0 else "No earlier event.")
             return
