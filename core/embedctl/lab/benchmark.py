@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from embedctl.format import format_bytes
 from embedctl.lab.closed_loop import ClosedLoop
 from embedctl.lab.cold_start import first_answer
 from embedctl.lab.energy import best_batch_note
@@ -39,6 +40,7 @@ _KEEPING: Final = 0.04
 """Of the time, held back where it is shared out: working out rows and storing them takes time as well."""
 _TEXT_LIMIT: Final = "text_limit"
 """In a run's environment: the most tokens that a text may have; none if nobody said."""
+LOW_IS_JOINT: Final = "the least memory left is the machine's with all backends loaded, not each one's own"
 OF_QUESTIONS: Final = "batches are of questions: passages would have taken more time than there is"
 
 
@@ -102,7 +104,8 @@ def run_benchmark(
         workload=fitting.label,
         state="unfinished",
         notes=(
-            *absent, *left_out, *_machine_notes(machine), *((OF_QUESTIONS,) if of_questions else ()),
+            *absent, *left_out, *_machine_notes(machine), *_memory_notes(environment or {}, targets),
+            *((OF_QUESTIONS,) if of_questions else ()),
         ),
         title=title,
         seed=seed,
@@ -281,6 +284,14 @@ def _that_fit(
     fitting = workload.within(limit, count_tokens)
     out = len(workload.queries) + len(workload.passages) - len(fitting.queries) - len(fitting.passages)
     return fitting, (f"texts over {limit} tokens, left out: {out}",) if out else ()
+
+
+def _memory_notes(environment: Mapping[str, Any], targets: Sequence[Target]) -> tuple[str, ...]:
+    own = environment.get("console_rss_bytes")
+    return (
+        *((f"embedctl itself held {format_bytes(own)} of memory, apart from its backends",) if own else ()),
+        *((LOW_IS_JOINT,) if len(targets) > 1 else ()),
+    )
 
 
 def _machine_notes(machine: Machine | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pytest
 
 from embedctl.errors import Cancelled, UsageError
 from embedctl.headlines import describe, headline
-from embedctl.lab.benchmark import OF_QUESTIONS, old_objects_left_alone, run_benchmark
+from embedctl.lab.benchmark import LOW_IS_JOINT, OF_QUESTIONS, old_objects_left_alone, run_benchmark
 from embedctl.lab.plan import allowed
 from embedctl.lab.presets import PRESETS
 from embedctl.lab.targets import Start
@@ -76,6 +76,15 @@ def test_every_shape_is_measured_for_both_and_the_ratio_is_right(pace: VirtualPa
     assert run.state == "done"
     assert "native: best batch 16 (about 160 tokens a request), 5,000 texts/s" in run.notes
     assert any("the lab's own share" in note for note in run.notes)
+
+
+def test_a_run_tells_its_own_memory_and_whose_the_least_left_is(pace: VirtualPace) -> None:
+    native, ollama = quick("native", pace, 0.001), quick("ollama", pace, 0.001)
+    both = measure(native, ollama, pace=pace, environment={"console_rss_bytes": 96 * 1024**2})
+    assert "embedctl itself held 96.0 MiB of memory, apart from its backends" in both.notes
+    assert LOW_IS_JOINT in both.notes
+    alone = measure(native, pace=pace)
+    assert LOW_IS_JOINT not in alone.notes and not any("embedctl itself" in note for note in alone.notes)
 
 
 def test_the_first_vector_is_of_the_first_request(pace: VirtualPace) -> None:
