@@ -146,7 +146,8 @@ class ClosedLoop:
         )  # fmt: skip
         notes = list(error_notes(self.name, [(turns.target, turns.tally) for turns in tallies]))
         notes += [note for turns in tallies if (note := self._slow_warm_up(turns))]
-        if not cold and (unsteady := [turns for turns in tallies if not turns.steady]):
+        unsteady = [turns for turns in tallies if not turns.steady and turns.tally.latencies_ms]
+        if unsteady and not cold:
             notes.append(self._unsteady(unsteady))
         if cut:
             done = len(tallies[0].times)
@@ -216,7 +217,7 @@ class ClosedLoop:
         )
 
     def _unsteady(self, those: Sequence[_Turns]) -> str:
-        sent = " and ".join(f"{turns.target.name} ({len(turns.warm_up_ms)} requests)" for turns in those)
+        sent = " and ".join(f"{turns.target.name} ({len(turns.warm_up_ms)} sent)" for turns in those)
         return f"{self.name}: warm-up ended before requests were steady, of {sent}"
 
     def _slow_warm_up(self, turns: _Turns) -> str:

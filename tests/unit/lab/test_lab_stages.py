@@ -75,7 +75,7 @@ def test_a_warm_up_that_ends_before_requests_are_steady_says_so(pace: VirtualPac
 
     a, b = Scripted("native", pace, restless), Scripted("ollama", pace, lambda n: 0.01)
     rows = ONE.measure(bench_of(a, b, pace=pace))
-    told = "one text: warm-up ended before requests were steady, of native (12 requests)"
+    told = "one text: warm-up ended before requests were steady, of native (12 sent)"
     assert told in rows.notes
     native, ollama = (row.figure("warm_up_requests") for row in rows.measurements)
     assert native is not None and native.note == "of 12 sent to warm up, not yet steady"
