@@ -52,13 +52,12 @@ def _changes(before: Fingerprint | None, now: Fingerprint) -> Iterator[str]:
     for field in fields(Fingerprint):
         old, new = getattr(before, field.name), getattr(now, field.name)
         known = old is not None and new is not None
-        if _plain(old) != _plain(new) and (known or other_vectors):
+        if field.name != "options" and old != new and (known or other_vectors):
             yield f"{field.name}: {_shown(old)} → {_shown(new)}"
-
-
-def _plain(value: object) -> object:
-    """As it is once it has been stored."""
-    return json.loads(json.dumps(value)) if isinstance(value, Mapping) else value
+    then, today = (json.loads(json.dumps(dict(mark.options))) for mark in (before, now))  # as they are stored
+    for key in sorted(then.keys() & today.keys()):  # another version of embedctl may tell more, or less
+        if then[key] != today[key]:
+            yield f"{key}: {_shown(then[key])} → {_shown(today[key])}"
 
 
 def _shown(value: object) -> str:
