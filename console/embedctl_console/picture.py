@@ -1,9 +1,16 @@
-"""A screen's picture as PNG. Its fonts are brought along: a server has none, and few have braille."""
+"""A screen's picture as SVG and PNG. Its fonts are brought along: a server has none, and few have braille."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
+
+from rich.console import Console
+from rich.segment import Segment, Segments
+from textual.strip import Strip
 
 from embedctl.errors import EmbedctlError
 
@@ -11,8 +18,26 @@ _FONTS: Final = Path(__file__).parent / "fonts"
 _FAMILY: Final = "Embedctl Mono"
 
 
+def svg_of(strips: Sequence[Strip], title: str) -> str:
+    """[slow] The lines of a screen, as `App.export_screenshot` draws them on the event loop."""
+    width = max(strip.cell_length for strip in strips)
+    console = Console(
+        width=width,
+        height=len(strips),
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        record=True,
+        legacy_windows=False,
+        safe_box=False,
+    )
+    lines = ((*strip, Segment.line()) for strip in strips)
+    console.print(Segments([*chain.from_iterable(lines)][:-1]))
+    return console.export_svg(title=title)
+
+
 def png_of(svg: str) -> bytes:
-    """[slow] What `App.export_screenshot` gave, drawn in the size that it names.
+    """[slow] What `svg_of` gave, drawn in the size that it names.
 
     Fonts of the machine stand in for characters that ours lack, such as Chinese ones.
 

@@ -32,7 +32,7 @@ from embedctl_console.state import ConsoleState, Topic
 from embedctl_console.themes import THEMES, next_theme
 from embedctl_console.widgets.bottom import job_line
 from embedctl_console.widgets.card import card_text
-from embedctl_console.widgets.lists import event_lines, here_line
+from embedctl_console.widgets.lists import event_lines, here_line, process_lines
 from embedctl_console.widgets.text import bar, changed_regions, spark, spread
 from embedctl_console.widgets.top import machine_line
 from embedctl_console.widgets.vitals import gpu_line
@@ -424,6 +424,19 @@ class TestWords:
         line = job_line(update, 78)
         assert "1.00 GiB of 2.00 GiB · 95.4 MiB/s · 11 s left" in line.plain
         assert line.cell_length <= 78
+
+    def test_without_a_process_on_the_gpu_the_next_step_is_told(self) -> None:
+        def words(engine: FakeEngine) -> list[str]:
+            state = state_of(engine)
+            state.status = replace(state.status, processes=())
+            return process_lines(state, 8).plain.splitlines()
+
+        none = "No process holds GPU memory."
+        unloaded = FakeEngine(native=canned.native(UNLOADED), ollama=canned.ollama(UNLOADED))
+        assert words(unloaded) == [none, "▶ l loads BAAI/bge-m3 into the native backend"]
+        assert words(FakeEngine()) == [none], "loaded, and on the CPU then"
+        without = FakeEngine(machine=canned.without_gpu())
+        assert words(without) == ["There is no GPU.", "▶ 7 opens Doctor, which says why"]
 
     def test_no_events_is_said(self) -> None:
         assert event_lines([], 5, now=NOW).plain == "Nothing happened yet."

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from textual.events import MouseScrollUp
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
@@ -469,6 +470,28 @@ async def test_json_and_pictures_are_exported(opened: Opened) -> None:
         assert signature == b"\x89PNG\r\n\x1a\n"
         assert (width, height) == pytest.approx([float(side) for side in size.groups()], abs=1)
         assert svg.startswith("<svg") and "GPU" in svg and "Export" not in svg.replace("Export</text>", "")
+
+
+async def test_a_picture_is_drawn_beside_the_event_loop_as_textual_would_draw_it(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    export_svg = Console.export_svg
+
+    def seen(console: Console, **options: Any) -> str:
+        threads.append(threading.current_thread())
+        return export_svg(console, **options)
+
+    async with opened() as (pilot, engine, screen):
+        monkeypatch.setattr(Console, "export_svg", seen)
+        await pilot.press("f", "e", "s")
+        await settle(pilot)
+        assert len(threads) == 1 and threads[0] is not threading.main_thread()
+        (picture,) = engine.paths.exports_dir.iterdir()
+        pilot.app.clear_notifications()  # it tells of the picture and is not in it
+        await settle(pilot)
+        assert screen.is_current
+        assert picture.read_text(encoding="utf-8") == pilot.app.export_screenshot(title="embedctl history")
 
 
 async def test_one_chart_alone_keeps_the_window_and_shows_the_times(opened: Opened) -> None:

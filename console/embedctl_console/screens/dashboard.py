@@ -40,6 +40,9 @@ _SHOWN: Final = 300.0
 _CHART_EVERY: Final = 2.0
 """Seconds between two drawings of a chart: at five minutes per chart a column is that wide."""
 
+_NEXT: Final = Topic.JOBS | Topic.BACKENDS | Topic.MODEL | Topic.VERDICT | Topic.CONNECTION
+"""What the next step depends on."""
+
 
 class DashboardScreen(ConsoleScreen):
     """The first screen."""
@@ -97,11 +100,12 @@ class DashboardScreen(ConsoleScreen):
         if changed & (Topic.HEALTH | Topic.VERDICT):
             line = standing_line(state, self.size.width - 2, self.console.clock())
             self.query_one("#standing", Text).show(line)
-        if changed & (Topic.JOBS | Topic.BACKENDS | Topic.MODEL | Topic.VERDICT | Topic.CONNECTION):
+        if changed & _NEXT:
             self.query_one("#next", Text).show(next_line(next_step(state)))
         if changed & Topic.SAMPLE:
             self._show_vitals(state)
-            self.query_one("#processes", Text).show(process_lines(state.status.processes, 8))
+        if changed & (_NEXT | Topic.SAMPLE | Topic.MACHINE):
+            self.query_one("#processes", Text).show(process_lines(state, 8))
         now = self.console.clock()
         if changed & Topic.EVENTS:
             self._drawn_at = dict.fromkeys(self._drawn_at, float("-inf"))

@@ -17,7 +17,9 @@ from embedctl.errors import EmbedctlError
 from embedctl.format import format_count, format_moment
 from embedctl.records import Event
 from embedctl.series import History
-from embedctl_console.actions import CHART, NO_KEYMAP, bindings_of, key_of
+from embedctl_console.actions import CHART, bindings_of
+from embedctl_console.pace import strips_of
+from embedctl_console.picture import svg_of
 from embedctl_console.screens.history_about import about_event
 from embedctl_console.screens.history_charts import HistoryCharts
 from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
@@ -170,11 +172,6 @@ class HistoryScreen(HistoryCharts):
     def _lost_text(self, end: LostEnd) -> str:
         keys = f"{self._key('lost-end')} shows, {self._key('replay')} plays it"
         return f"{lost_text(end, self._tz)} · {keys}\nwithout a goodbye; {resumed_text(end)}"
-
-    def _key(self, name: str, where: str = "history") -> str:
-        """The key of an action, as the user has it."""
-        state = self.console.state
-        return key_of(f"{where}.{name}", state.keymap if state is not None else NO_KEYMAP)
 
     def _moment(self, at: float) -> str:
         return format_moment(at, self._tz)
@@ -354,7 +351,8 @@ class HistoryScreen(HistoryCharts):
         if shown is None:
             self.app.notify("The window is still being read.", severity="warning")
             return
-        picture = self.app.export_screenshot(title="embedctl history") if ending in PICTURES else ""
+        # Only what stands on the screen must be taken here; drawing it takes long enough to be felt.
+        strips = strips_of(self.console) if ending in PICTURES else []
 
         def write() -> str:
             if ending == "csv":
@@ -362,7 +360,7 @@ class HistoryScreen(HistoryCharts):
                 return f"{format_count(engine.export_csv(path, since, until))} rows"
             if ending == "json":
                 return f"{format_count(write_json(path, shown, since, until))} points"
-            write_picture(path, picture)
+            write_picture(path, svg_of(strips, "embedctl history"))
             return "picture"
 
         self.run_worker(self._export(path, write), group="history-export", exclusive=True)

@@ -16,6 +16,7 @@ from textual.widgets import Label, OptionList, Static
 
 from embedctl.errors import EmbedctlError
 from embedctl.series import History
+from embedctl_console.actions import NO_KEYMAP, key_of
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.history_panels import fill_charts, make_charts
 from embedctl_console.screens.history_series import (
@@ -74,7 +75,8 @@ class HistoryCharts(ConsoleScreen):
         with Horizontal(id="body"):
             with Vertical(id="charts"):
                 span = RANGES[self._range][1]
-                self._charts = make_charts(TimeSeriesChart, charset, span, self._clock, self._tz)
+                step = f"{self._key('longer')} for a longer range"
+                self._charts = make_charts(TimeSeriesChart, charset, span, self._clock, self._tz, step=step)
                 yield from self._charts
             with Vertical(id="side"):
                 yield Label("Events in this window")
@@ -82,6 +84,11 @@ class HistoryCharts(ConsoleScreen):
                 yield Label("Statistics", id="statistics-title")
                 yield Static(id="statistics", markup=False)
         yield Static(id="detail", markup=False)
+
+    def _key(self, name: str, where: str = "history") -> str:
+        """The key of an action, as the user has it."""
+        state = self.console.state
+        return key_of(f"{where}.{name}", state.keymap if state is not None else NO_KEYMAP)
 
     @property
     def _main(self) -> TimeSeriesChart:

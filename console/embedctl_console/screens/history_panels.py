@@ -21,7 +21,7 @@ _CHARTS: Final[tuple[tuple[str, str, Unit, str], ...]] = (
         "bytes",
         "Nothing was recorded in this window. The console records while it is open.",
     ),
-    ("pool", "Memory pool", "bytes", "Nothing recorded here."),
+    ("pool", "Memory pool", "bytes", "Nothing recorded here: press {step}."),
     ("latency", "Latency", "ms", "No requests here. A loaded backend is probed every few seconds."),
 )
 
@@ -29,9 +29,13 @@ Chart = TypeVar("Chart", bound=ChartView)
 
 
 def make_charts(
-    kind: type[Chart], charset: str, span: float, clock: Callable[[], float], tz: tzinfo | None
+    kind: type[Chart], charset: str, span: float, clock: Callable[[], float], tz: tzinfo | None, *, step: str
 ) -> tuple[Chart, ...]:
-    """Memory, pool and latency, from the top; the lowest one has the times."""
+    """Memory, pool and latency, from the top; the lowest one has the times.
+
+    Args:
+        step: A key with what it does, for a window without recordings: `. for a longer range`.
+    """
     return tuple(
         kind(
             unit=unit,
@@ -39,7 +43,7 @@ def make_charts(
             charset=charset,
             span=span,
             time_labels=name == "latency",
-            empty=empty,
+            empty=empty.format(step=step),
             id=name,
             clock=clock,
             tz=tz,

@@ -12,7 +12,7 @@ from textual import events, on
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 
-from embedctl_console.actions import bindings_of
+from embedctl_console.actions import NO_KEYMAP, bindings_of, key_of
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.history_ends import resumed_text
 from embedctl_console.screens.history_panels import fill_charts, make_charts
@@ -87,7 +87,9 @@ class ReplayScreen(ConsoleScreen):
     def compose_body(self) -> ComposeResult:
         charset = self.console.engine.settings.console.charset
         span = REPLAYED_S + AFTER_S
-        self._charts = make_charts(ChartView, charset, span, self._clock, self._tz)
+        state = self.console.state
+        step = f"{key_of('replay.leave', state.keymap if state is not None else NO_KEYMAP)} to go back"
+        self._charts = make_charts(ChartView, charset, span, self._clock, self._tz, step=step)
         yield Transport(id="transport")
         with Horizontal(id="body"):
             with Vertical(id="charts"):

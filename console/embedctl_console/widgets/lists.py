@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 
 from embedctl.format import format_ago, format_bytes, format_clock
 from embedctl.records import BackendState, Severity
+from embedctl_console.next_step import NextStep, next_step
 from embedctl_console.widgets.text import joined
 
 if TYPE_CHECKING:
-    from embedctl.records import Event, GpuProcess
-    from embedctl_console.next_step import NextStep
+    from embedctl.records import Event
     from embedctl_console.state import ConsoleState
 
 SEVERITY_SIGNS: Final = {
@@ -82,10 +82,11 @@ def next_line(step: NextStep) -> Content:
     )
 
 
-def process_lines(processes: Sequence[GpuProcess], limit: int) -> Content:
-    """The processes that hold most GPU memory, one per line."""
+def process_lines(state: ConsoleState, limit: int) -> Content:
+    """The processes that hold most GPU memory, one per line; without one, what would change that."""
+    processes = state.status.processes
     if not processes:
-        return Content.assemble(("No process holds GPU memory.", "$text-muted"))
+        return _no_processes(state)
     ordered = sorted(processes, key=lambda process: -(process.gpu_memory or 0))
     lines = [
         Content.assemble(
@@ -95,6 +96,17 @@ def process_lines(processes: Sequence[GpuProcess], limit: int) -> Content:
         for process in ordered[:limit]
     ]
     return Content("\n").join(lines)
+
+
+def _no_processes(state: ConsoleState) -> Content:
+    machine = state.status.machine
+    if machine is not None and machine.gpu is None:
+        doctor = NextStep(state.key("everywhere.show-doctor"), "opens Doctor, which says why")
+        return Content("\n").join([Content.styled("There is no GPU.", "$text-muted"), next_line(doctor)])
+    words = Content.styled("No process holds GPU memory.", "$text-muted")
+    if state.any_ready or state.running() is not None:  # it is on the CPU, or on its way
+        return words
+    return Content("\n").join([words, next_line(next_step(state))])
 
 
 def event_lines(events: Iterable[Event], limit: int, *, now: float) -> Content:
