@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from embedctl.errors import StoreCorruptError
 from embedctl.records import Event
 from embedctl.series import History, Series
 from embedctl.settings import ConsoleSettings, Settings
@@ -81,17 +82,50 @@ def test_paused_and_zoomed_to_the_gap(snap_compare: Callable[..., bool]) -> None
     assert snap_compare(console(engine), terminal_size=(120, 40), run_before=after(*keys))
 
 
-@pytest.mark.parametrize("keys", [("z",), ("r", "plus", "end")], ids=["still", "played"])
-def test_the_last_minute_before_the_machine_stopped(
-    snap_compare: Callable[..., bool], keys: tuple[str, ...]
-) -> None:
+def stopped_machine() -> FakeEngine:
     engine = FakeEngine()
     starts = [(NOW - 2_399, 9, "b"), (NOW - 9_000, 8, "a")]
     engine.stored_events = [
         *(event for event in engine.stored_events if event.kind != "start"),
         *(Event(at, "start", "embedctl", detail={"pid": pid, "boot": boot}) for at, pid, boot in starts),
     ]
-    assert snap_compare(console(engine), terminal_size=(120, 40), run_before=after(*keys))
+    return engine
+
+
+@pytest.mark.parametrize("keys", [("z",), ("r", "plus", "end")], ids=["still", "played"])
+def test_the_last_minute_before_the_machine_stopped(
+    snap_compare: Callable[..., bool], keys: tuple[str, ...]
+) -> None:
+    assert snap_compare(console(stopped_machine()), terminal_size=(120, 40), run_before=after(*keys))
+
+
+@pytest.mark.parametrize("keys", [("r", "space"), ("r", "end")], ids=["paused", "ended"])
+def test_the_replay_in_a_small_terminal(snap_compare: Callable[..., bool], keys: tuple[str, ...]) -> None:
+    assert snap_compare(console(stopped_machine()), terminal_size=(80, 24), run_before=after(*keys))
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_history_that_cannot_be_read(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.errors["history"] = StoreCorruptError(
+        "/home/ada/.local/share/embedctl/history.db is damaged",
+        why="database disk image is malformed",
+        remedy="move it away; a new one is made",
+    )
+    assert snap_compare(console(engine), terminal_size=size, run_before=after())
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_note_is_asked_for(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    keys = ("full_stop", "p", "a", *"new fan")
+    assert snap_compare(console(FakeEngine()), terminal_size=size, run_before=after(*keys))
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_format_of_an_export_is_asked_for(
+    snap_compare: Callable[..., bool], size: tuple[int, int]
+) -> None:
+    assert snap_compare(console(FakeEngine()), terminal_size=size, run_before=after("full_stop", "e"))
 
 
 def test_two_spans_side_by_side(snap_compare: Callable[..., bool]) -> None:
