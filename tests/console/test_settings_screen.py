@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,23 @@ async def test_theme_and_keys_are_taken_up_at_once(tmp_path: Path) -> None:
         pilot.app.screen.query_one(Input).value = '{"models.verify" = "s"}'
         await settle(pilot)
         assert "models.verify: s is the key of everywhere.switch" in screen_text(pilot)
+
+
+async def test_a_settings_file_that_is_slow_to_read_keeps_no_key_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, may_answer = FakeEngine(home=tmp_path), threading.Event()
+    async with running(engine) as pilot:
+        await press(pilot, "8", *["down"] * 6)
+        monkeypatch.setattr("embedctl.settings_file.changed_text", lambda *_: (may_answer.wait(30), "")[1])
+        await pilot.press("enter", *"77", "enter")
+        await pilot.pause()
+        field = pilot.app.screen.query_one(Input)
+        assert (field.value, field.disabled) == ("77", True), "it waits, and takes no more than was meant"
+        monkeypatch.undo()
+        may_answer.set()
+        await settle(pilot)
+        assert "batch_size = 77" in engine.paths.config_file.read_text(encoding="utf-8")
 
 
 async def test_another_machines_settings_cannot_be_changed_from_here(tmp_path: Path) -> None:

@@ -166,8 +166,10 @@ class SettingsScreen(ConsoleScreen):
             self._write(row.key, "none")
 
     def _check_value(self, key: str, text: str) -> None:
-        """Raises:
-        SettingsError: The value is not allowed.
+        """[slow] Reads the settings file.
+
+        Raises:
+            SettingsError: The value is not allowed.
         """
         from embedctl.settings_file import changed_text
 
@@ -222,7 +224,7 @@ class EditDialog(ModalScreen[str | None]):
     def __init__(self, row: SettingRow, check: Callable[[str, str], None]) -> None:
         """
         Args:
-            check: Raises `SettingsError` for a key and a value that is not allowed.
+            check: [slow] Raises `SettingsError` for a key and a value that is not allowed.
         """
         super().__init__(id="edit-dialog")
         self._row = row
@@ -246,22 +248,30 @@ class EditDialog(ModalScreen[str | None]):
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
-        self._problem_with(event.value)
+        self.run_worker(self._checked(event.value), group="check", exclusive=True)
 
-    def _problem_with(self, text: str) -> bool:
+    async def _checked(self, text: str) -> bool:
+        """Say whether the value can be used; the last one typed, since each look ends the one before."""
         verdict = self.query_one("#verdict", Text)
         try:
-            self._check(self._row.key, text)
+            await run_in_thread(self._check, self._row.key, text)
         except SettingsError as error:
             verdict.show(Content.assemble(("✗ ", "$text-error"), error.why or error.what))
-            return True
+            return False
         verdict.show(Content.assemble(("✓ ", "$text-success"), "can be used"))
-        return False
+        return True
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
-        if not self._problem_with(event.value):
-            self.dismiss(event.value)
+        event.input.disabled = True  # what is typed from now on is none of the value
+        self.run_worker(self._take(event.input), group="check", exclusive=True)
+
+    async def _take(self, field: Input) -> None:
+        allowed = await self._checked(field.value)
+        field.disabled, field.select_on_focus = False, False  # the next key is a correction
+        field.focus()
+        if allowed and self.is_active:
+            self.dismiss(field.value)
 
     def action_cancel(self) -> None:
         self.dismiss(None)
