@@ -96,6 +96,10 @@ def _model_idle(state: ConsoleState) -> bool:
     return state.running("download", "verify", "remove") is None
 
 
+def _hub_is_asked(state: ConsoleState) -> bool:
+    return state.hub_asked is not None
+
+
 def _ollama_lacks_model(state: ConsoleState) -> bool:
     ollama = state.backend("ollama")
     missing = ollama is not None and ollama.state is BackendState.MODEL_MISSING
@@ -173,6 +177,7 @@ ACTIONS: Final = (
     Action("verify", "v", "Verify", "hash every file and compare with the Hub", "models", when=_model_here),
     Action("remove", "r", "Remove", "delete the model's files, after a question", "models", when=_model_here),
     Action("pull", "p", "Pull", "have Ollama pull its copy", "models", when=_ollama_lacks_model),
+    Action("stop", "escape", "Stop", "wait no longer for what the Hub says", "models", when=_hub_is_asked),
     # Benchmarks
     Action("open", "enter", "Open", "show the run under the cursor", "benchmarks", "open_run", shown=False),
     Action("mark", "space", "Mark", "mark a run for comparison (two at most)", "benchmarks"),
@@ -201,6 +206,7 @@ ACTIONS: Final = (
     Action("worst", "w", "Worst queries", "show the queries that lost most", "quality"),
     # Doctor
     Action("again", "r", "Run again", "look at everything again", "doctor"),
+    Action("stop", "escape", "Stop", "wait no longer for what is being looked at", "doctor"),
     # Settings
     Action("edit", "enter", "Change", "change the setting under the cursor", "settings", "edit_setting"),
     Action(

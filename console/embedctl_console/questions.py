@@ -11,6 +11,8 @@ from embedctl.errors import EmbedctlError
 from embedctl_console.tasks import run_in_thread
 
 if TYPE_CHECKING:
+    from textual.worker import Worker
+
     from embedctl_console.app import ConsoleApp
     from embedctl_console.state import ConsoleState, Standing
 
@@ -29,6 +31,8 @@ class Questions:
         self._app = app
         self._health_asked_at = float("-inf")
         self._asking_health = False
+        self._hub: Worker[None] | None = None
+        """Asks the Hub, or did."""
 
     def ask_past(self) -> None:
         """Give the live charts and the list of events what was recorded before."""
@@ -56,7 +60,18 @@ class Questions:
     def ask_model(self, *, online: bool) -> None:
         """Ask for the model's files; with `online`, the Hub may be asked what they should be."""
         group = "online" if online else "model"
-        self._app.run_worker(self._ask_model(online), group=group, exclusive=True)
+        worker = self._app.run_worker(self._ask_model(online), group=group, exclusive=True)
+        if online and self._app.state is not None:
+            self._hub = worker
+            self._app.state.hub_asked = self._app.clock()
+
+    def stop_asking_hub(self) -> None:
+        """Wait for the Hub no longer; what the disk knows is asked for instead."""
+        state = self._app.state
+        if state is not None and self._hub is not None:
+            self._hub.cancel()
+            state.hub_asked = None
+            self.ask_model(online=False)
 
     async def _ask_model(self, online: bool) -> None:
         from embedctl_console.state import Topic
@@ -69,6 +84,8 @@ class Questions:
             state.model, state.model_note = await run_in_thread(app.engine.model, online=online), ""
         except EmbedctlError as error:
             state.model_note = str(error)
+        if online:
+            state.hub_asked = None
         app.news.publish(Topic.MODEL)
         app.refresh_bindings()
 

@@ -82,6 +82,8 @@ class ConsoleState:
     model: ModelStatus | None = None
     model_note: str = ""
     """Why nothing is known of the model, when nothing is."""
+    hub_asked: float | None = None
+    """When the Hub was asked about the model, by the console's clock; None once it has answered."""
     connection: ConnectionChanged | None = None
     """How it stands with the service that the console is attached to; None with an engine of its own."""
     health: Health | None = None

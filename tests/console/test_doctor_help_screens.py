@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
+
 from embedctl.errors import EmbedctlError
 from embedctl.records import Finding, Severity
 from embedctl_console.actions import ACTIONS
 from embedctl_console.screens.doctor import findings_text, verdict_text
 from embedctl_console.widgets.text import Text
 from tests.support import canned
-from tests.support.console import press, running, screen_text, settle
+from tests.support.console import press, running, screen_text
 from tests.support.fake_engine import FakeEngine
 
 
@@ -46,11 +50,33 @@ async def test_the_checks_run_when_shown_and_again_on_request() -> None:
 
 async def test_checks_that_fail_altogether_are_told() -> None:
     engine = FakeEngine()
-    engine.errors["doctor"] = EmbedctlError("It could not look")
+    engine.errors["doctor"] = EmbedctlError("It could not look", why="a reason", remedy="do this")
     async with running(engine) as pilot:
         await press(pilot, "7")
-        await settle(pilot)
-        assert "could not be carried out" in screen_text(pilot)
+        for words in ("✗ It could not look", "a reason", "→ do this"):
+            assert words in screen_text(pilot)
+
+
+async def test_a_look_that_takes_long_is_told_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, may_answer = FakeEngine(), threading.Event()
+    async with running(engine) as pilot:
+        await press(pilot, "7")
+        monkeypatch.setattr(engine, "doctor", lambda: may_answer.wait(30))
+        await pilot.press("r")
+        await pilot.pause()
+        engine.now += 12
+        pilot.app.screen._show_verdict()  # type: ignore[attr-defined]
+        await pilot.pause()
+        assert "▸ looking at this machine · 12 s · esc stops" in screen_text(pilot)
+        assert "ptxas does not know sm_121a" in screen_text(pilot), "what was found before stands there"
+        assert "esc Stop" in screen_text(pilot)
+        await press(pilot, "escape")
+        assert "– stopped; r looks again" in screen_text(pilot)
+        assert "esc Stop" not in screen_text(pilot)
+        may_answer.set()
+        monkeypatch.undo()
+        await press(pilot, "r")
+        assert "✗ 1 error" in screen_text(pilot)
 
 
 async def test_help_has_every_action_word_and_place() -> None:

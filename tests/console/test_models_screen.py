@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
+
 from embedctl.errors import HubOfflineError
-from embedctl.records import BackendState, FileState, ProgressItem
+from embedctl.records import BackendState, FileState, ModelStatus, ProgressItem
 from tests.support import canned
 from tests.support.canned import GIB
 from tests.support.console import press, running, screen_text, settle
@@ -122,6 +126,33 @@ async def test_ollamas_copy_is_pulled() -> None:
         engine.job("pull").finish()
         await settle(pilot)
         assert "bge-m3: unloaded" in screen_text(pilot)
+
+
+async def test_a_hub_that_does_not_answer_is_waited_for_only_as_long_as_one_likes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, may_answer = FakeEngine(), threading.Event()
+    model = engine.model
+
+    def slowly(*, online: bool = True) -> ModelStatus:
+        if online:
+            may_answer.wait(30)
+        return model(online=online)
+
+    monkeypatch.setattr(engine, "model", slowly)
+    async with running(engine) as pilot:
+        await pilot.press("2")
+        await pilot.pause()
+        engine.now += 31
+        pilot.app.screen._show_model()  # type: ignore[attr-defined]
+        await pilot.pause()
+        assert "▸ asking the Hub · 31 s · esc stops" in screen_text(pilot)
+        assert "esc Stop" in screen_text(pilot)
+        await press(pilot, "escape")
+        assert "asking the Hub" not in screen_text(pilot)
+        assert "esc Stop" not in screen_text(pilot)
+        assert "of 2.14 GiB on disk" in screen_text(pilot)
+        may_answer.set()
 
 
 async def test_without_hub_and_files_the_reason_is_shown() -> None:

@@ -15,10 +15,11 @@ from embedctl_console.actions import bindings_of
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.lists import SEVERITY_SIGNS
-from embedctl_console.widgets.text import Text, hanging
+from embedctl_console.widgets.text import Text, busy_text, failure_text, hanging
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
+    from textual.worker import Worker
 
 _ORDER: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO, Severity.OK)
 
@@ -33,6 +34,12 @@ class DoctorScreen(ConsoleScreen):
     def __init__(self) -> None:
         super().__init__()
         self._findings: tuple[Finding, ...] = ()
+        """What was found last; stands there until there is better."""
+        self._since: float | None = None
+        """When the look that goes on began, by the console's clock; None: nobody looks."""
+        self._outcome = Content("")
+        """What came of the last look, in a line or a few."""
+        self._looking: Worker[None] | None = None
 
     def compose_body(self) -> ComposeResult:
         yield Text(id="verdict")
@@ -40,28 +47,62 @@ class DoctorScreen(ConsoleScreen):
             yield Text(id="findings")
 
     def on_mount(self) -> None:
+        self._ticking = self.set_interval(1.0, self._show_verdict, pause=True)
         self.action_again()
-
-    def action_again(self) -> None:
-        self.query_one("#verdict", Text).show("Looking at this machine…")
-        self.run_worker(self._look(), group="doctor", exclusive=True)
 
     async def _look(self) -> None:
         try:
-            findings = await run_in_thread(self.console.engine.doctor)
+            self._findings = await run_in_thread(self.console.engine.doctor)
         except EmbedctlError as error:
-            self.query_one("#verdict", Text).show("The checks could not be carried out.")
-            self.console.report(error)
-            return
-        self.query_one("#verdict", Text).show(verdict_text(findings))
-        self._findings = findings
+            self._ended(failure_text(error.what, error.why, error.remedy))
+        else:
+            self._ended(verdict_text(self._findings))
+
+    def _ended(self, outcome: Content) -> None:
+        self._since, self._outcome = None, outcome
+        self._ticking.pause()
+        self._show_verdict()
         self._show_findings()
+        self.refresh_bindings()
+
+    def _show_verdict(self) -> None:
+        shown = self._outcome
+        if self._since is not None:
+            passed = self.console.clock() - self._since
+            shown = busy_text("looking at this machine", passed, self._key("stop"))
+        self.query_one("#verdict", Text).show(shown)
+
+    def _key(self, name: str) -> str:
+        state = self.console.state
+        return state.key(f"doctor.{name}") if state is not None else ""
 
     def _show_findings(self) -> None:
         self.query_one("#findings", Text).show(findings_text(self._findings, self.app.size.width - 4))
 
     def on_resize(self) -> None:
         self._show_findings()
+
+    # Actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "stop":
+            return self._since is not None
+        return super().check_action(action, parameters)
+
+    def action_again(self) -> None:
+        self._since = self.console.clock()
+        self._ticking.resume()
+        self._show_verdict()
+        self.refresh_bindings()
+        self._looking = self.run_worker(self._look(), group="doctor", exclusive=True)
+
+    def action_stop(self) -> None:
+        """Wait for the answer no longer: a driver or a server that hangs may keep it for minutes."""
+        if self._looking is not None:
+            self._looking.cancel()
+        self._ended(
+            Content.assemble(("– stopped", "bold $text-warning"), f"; {self._key('again')} looks again")
+        )
 
 
 def verdict_text(findings: Sequence[Finding]) -> Content:

@@ -49,6 +49,7 @@ class ModelsScreen(ConsoleScreen):
         for label, width in _COLUMNS:
             table.add_column(label, key=label, width=width)
         table.focus()
+        self._ticking = self.set_interval(1.0, self._show_model, pause=True)
         self.console.questions.ask_model(online=True)
 
     @property
@@ -58,11 +59,20 @@ class ModelsScreen(ConsoleScreen):
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         if not changed & (Topic.MODEL | Topic.JOBS | Topic.BACKENDS):
             return
-        self.query_one("#model", Text).show(model_text(state))
+        if state.hub_asked is not None:
+            self._ticking.resume()
+        else:
+            self._ticking.pause()
+        self._show_model()
         self.query_one("#outcome", Text).show(outcome_text(state))
         job = state.running("download", "verify")
         charset = self.console.engine.settings.console.charset
         self._show_files(file_rows(state.model, job.items if job else (), charset))
+
+    def _show_model(self) -> None:
+        state = self.console.state
+        if state is not None:
+            self.query_one("#model", Text).show(model_text(state, self.console.clock()))
 
     def _show_files(self, rows: tuple[FileRow, ...]) -> None:
         table = self._table
@@ -84,6 +94,9 @@ class ModelsScreen(ConsoleScreen):
         """A click on the row under the cursor."""
         if self.check_action("download", ()):
             self.action_download()
+
+    def action_stop(self) -> None:
+        self.console.questions.stop_asking_hub()
 
     def action_download(self) -> None:
         self.console.jobs.start(self.console.engine.download)

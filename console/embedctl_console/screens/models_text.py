@@ -11,7 +11,7 @@ from textual.content import Content
 from embedctl.format import format_bytes
 from embedctl.records import BackendState, FileState, JobState
 from embedctl_console.widgets.bottom import job_text
-from embedctl_console.widgets.text import bar, failure_text, joined
+from embedctl_console.widgets.text import bar, busy_text, failure_text, joined
 
 if TYPE_CHECKING:
     from embedctl.records import JobUpdate, ModelFile, ModelStatus, ProgressItem
@@ -65,12 +65,15 @@ def _row(file: ModelFile, item: ProgressItem | None, charset: str) -> FileRow:
     return FileRow(file.path, (Content(file.path), size, Content(f"{format_bytes(on_disk):>9}"), state))
 
 
-def model_text(state: ConsoleState) -> Content:
+def model_text(state: ConsoleState, now: float) -> Content:
     """Repository and revision, totals and free space, and Ollama's copy: always three lines."""
     model = state.model
+    asking = Content("")
+    if state.hub_asked is not None:
+        asking = busy_text("asking the Hub", now - state.hub_asked, state.key("models.stop"))
     if model is None:
-        note = state.model_note or "asking the Hub and the disk…"
-        return Content("\n").join([Content.assemble((note, "$text-muted")), Content(""), _ollama(state)])
+        note = state.model_note or ("" if asking else "asking the disk…")
+        return Content("\n").join([Content.assemble((note, "$text-muted")), asking, _ollama(state)])
     name = Content.assemble(
         (model.repo, "bold"), (f"  revision {model.revision or 'not known'}", "$text-muted")
     )
@@ -81,7 +84,9 @@ def model_text(state: ConsoleState) -> Content:
     ]
     if model.converted:
         parts.append(Content("converted to safetensors"))
-    if state.model_note:
+    if asking:
+        parts.append(asking)
+    elif state.model_note:
         parts.append(Content.assemble((state.model_note, "$text-warning")))
     elif model.detail:
         parts.append(Content(model.detail))

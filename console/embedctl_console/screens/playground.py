@@ -14,7 +14,6 @@ from textual.markup import escape
 from textual.widgets import TextArea
 
 from embedctl.errors import Cancelled, EmbedctlError
-from embedctl.format import format_duration
 from embedctl.progress import CancelToken
 from embedctl.records import Nearest
 from embedctl.similarity import cosine_matrix
@@ -37,7 +36,7 @@ from embedctl_console.screens.reading import ReadingScreen
 from embedctl_console.state import Topic
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.matrix import CosineMatrix
-from embedctl_console.widgets.text import Text, failure_text
+from embedctl_console.widgets.text import Text, busy_text, failure_text
 from embedctl_console.widgets.texts import TextsArea
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 _VIEWS: Final = {"pieces": "Pieces", "vectors": "Vectors", "cosines": "Cosines", "passages": "Passages"}
 _ALL_FROM: Final = (120, 32)
 """Columns and rows from which on all views have room beside each other."""
-_KEY: Final = "bold $footer-key-foreground"
 
 
 class PlaygroundScreen(ConsoleScreen):
@@ -186,9 +184,7 @@ class PlaygroundScreen(ConsoleScreen):
         rows: list[Content] = []
         if self._busy:
             passed = self.console.clock() - self._since
-            time = f" · {format_duration(passed)}" if passed >= 1 else ""
-            stop = (self._key("playground.leave"), _KEY)
-            rows.append(Content.assemble(("▸ ", "$text-accent"), self._busy, time, " · ", stop, " stops"))
+            rows.append(busy_text(self._busy, passed, self._key("playground.leave")))
         if self._problem is not None:
             rows.append(failure_text(self._problem.what, self._problem.why, self._problem.remedy))
         if self._found is None:

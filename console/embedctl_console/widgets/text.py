@@ -12,6 +12,8 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.widgets import Static
 
+from embedctl.format import format_duration
+
 _BARS: Final = {"braille": ("━", "╸", "─"), "block": ("█", "▌", "░"), "ascii": ("#", "#", "-")}
 """By charset: full, half, empty."""
 
@@ -130,6 +132,14 @@ def hanging(head: Content, text: str, width: int, style: str = "") -> Content:
     indent = head.cell_length
     lines = textwrap.wrap(text, max(20, width - indent)) or [""]
     return Content.assemble(head, (f"\n{' ' * indent}".join(lines), style))
+
+
+def busy_text(words: str, passed: float, key: str) -> Content:
+    """What runs, for how many seconds (from one on), and the key that stops it."""
+    time = f" · {format_duration(passed)}" if passed >= 1 else ""
+    return Content.assemble(
+        ("▸ ", "$text-accent"), words, time, " · ", (key, "bold $footer-key-foreground"), " stops"
+    )
 
 
 def failure_text(what: str, why: str = "", remedy: str = "") -> Content:
