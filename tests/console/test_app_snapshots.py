@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
-from embedctl.errors import StoreNewerError
+from embedctl.errors import ConnectionLostError, StoreError, StoreNewerError
 from embedctl.events import ConnectionChanged
 from embedctl.records import (
     BackendState,
@@ -21,6 +22,8 @@ from embedctl.records import (
 )
 from embedctl.settings import ConsoleSettings, Settings
 from embedctl_console.app import ConsoleApp
+from embedctl_console.screens.notices import LeavingScreen
+from embedctl_console.tasks import run_in_thread
 from embedctl_console.themes import THEMES
 from tests.support import canned
 from tests.support.canned import GIB, NOW
@@ -52,6 +55,32 @@ def picture(
             await settle(pilot)
 
     return bool(snap_compare(console(engine), terminal_size=size, run_before=before))
+
+
+class Hold:
+    """Stands in the place of one of the engine's calls, and does not answer before the picture is taken."""
+
+    def __init__(self) -> None:
+        self._asked, self._may_answer = threading.Event(), threading.Event()
+
+    def call(self, *_: object, **__: object) -> None:
+        self._asked.set()
+        self._may_answer.wait(60)
+
+    def picture(self, snap_compare: Any, engine: FakeEngine, size: tuple[int, int], *keys: str) -> bool:
+        """As `picture`, once the last key has led to the call."""
+
+        async def before(pilot: Pilot[None]) -> None:
+            await settle(pilot)
+            await press(pilot, *keys[:-1])
+            await pilot.press(keys[-1])
+            assert await run_in_thread(self._asked.wait, 60)
+            await pilot.pause()
+
+        try:
+            return bool(snap_compare(console(engine), terminal_size=size, run_before=before))
+        finally:
+            self._may_answer.set()
 
 
 @at_all_sizes
@@ -236,6 +265,15 @@ def test_benchmarks_list_with_two_marked(snap_compare: Any, size: tuple[int, int
     assert picture(snap_compare, FakeEngine(), size, "3", "space", "down", "space")
 
 
+@sizes((80, 24))
+def test_benchmarks_that_cannot_be_read(snap_compare: Any, size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.errors["runs"] = StoreError(
+        "The history cannot be read", why="database disk image is malformed", remedy="embedctl doctor"
+    )
+    assert picture(snap_compare, engine, size, "3")
+
+
 @at_two_sizes
 def test_benchmark_running(snap_compare: Any, size: tuple[int, int]) -> None:
     engine = FakeEngine()
@@ -261,6 +299,26 @@ def test_doctor(snap_compare: Any, size: tuple[int, int]) -> None:
     assert picture(snap_compare, FakeEngine(), size, "7")
 
 
+@sizes((80, 24))
+def test_doctor_while_it_looks(
+    snap_compare: Any, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    engine, hold = FakeEngine(), Hold()
+    monkeypatch.setattr(engine, "doctor", hold.call)
+    assert hold.picture(snap_compare, engine, size, "7")
+
+
+@sizes((80, 24))
+def test_doctor_that_could_not_look(snap_compare: Any, size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.errors["doctor"] = ConnectionLostError(
+        "The connection to the service (PID 4711) was lost",
+        why="it ended, or the way to it broke",
+        remedy="try again: the connection is made anew by itself once it is back",
+    )
+    assert picture(snap_compare, engine, size, "7")
+
+
 @at_all_sizes
 def test_help(snap_compare: Any, size: tuple[int, int]) -> None:
     assert picture(snap_compare, FakeEngine(), size, "9")
@@ -274,6 +332,15 @@ def test_palette(snap_compare: Any, size: tuple[int, int]) -> None:
 @at_two_sizes
 def test_the_question_before_quitting(snap_compare: Any, size: tuple[int, int]) -> None:
     assert picture(snap_compare, FakeEngine(), size, "b", "q")
+
+
+@pytest.mark.parametrize("attached", [False, True], ids=["own", "attached"])
+def test_leaving(snap_compare: Any, attached: bool) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await settle(pilot)
+        await pilot.app.push_screen(LeavingScreen(attached=attached))
+
+    assert snap_compare(console(FakeEngine()), terminal_size=(80, 24), run_before=before)
 
 
 @at_two_sizes
