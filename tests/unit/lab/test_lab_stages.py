@@ -322,7 +322,7 @@ def test_goodput_that_is_what_was_offered_gives_no_verdict(
     a, b = Scripted("native", pace, lambda n: 0.005), Scripted("ollama", pace, lambda n: 0.02)
     bench = bench_of(a, b, pace=pace)
     bench.done += [replace(capacity_row(bench, rate), backend=name) for name, rate in capacity.items()]
-    rows = OpenLoop(1.2, 60.0).measure(bench)
+    rows = OpenLoop(1.2, 30.0).measure(bench)
     assert [one.verdict for one in rows.comparisons] == ([verdict] if verdict else [])
     told = [note for note in rows.notes if "answered all that was offered" in note]
     assert bool(told) is (verdict is None)
