@@ -472,6 +472,20 @@ async def test_json_and_pictures_are_exported(opened: Opened) -> None:
         assert svg.startswith("<svg") and "GPU" in svg and "Export" not in svg.replace("Export</text>", "")
 
 
+async def test_what_comes_while_the_screen_is_taken_down_is_dropped(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        before = len(asked(engine))
+        for chart in charts(screen):
+            await chart.remove()
+        await screen._fetch(NOW - 900, NOW)
+        assert len(asked(engine)) == before + 1
+        engine.now += 60
+        screen._follow()
+        screen._read()
+        await settle(pilot)
+        assert len(asked(engine)) == before + 1
+
+
 async def test_a_picture_is_drawn_beside_the_event_loop_as_textual_would_draw_it(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -280,7 +280,7 @@ class HistoryScreen(HistoryCharts):
         except EmbedctlError as error:
             self.show_error(error)
             return
-        if self._ends:
+        if self._ends and self._stands:
             self.refresh_bindings()
             self.show_series()
             self._show_ranges()

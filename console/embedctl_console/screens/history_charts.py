@@ -95,6 +95,11 @@ class HistoryCharts(ConsoleScreen):
         """The first chart that is to be seen: its window and its cursor are those of all."""
         return next(chart for chart in self._charts if chart.display)
 
+    @property
+    def _stands(self) -> bool:
+        """Whether there is a chart; what is read while the screen is taken down is for nobody."""
+        return any(chart.display for chart in self._charts)
+
     def on_mount(self) -> None:
         self.add_class(f"-{self._view}")
         self._show_ranges()
@@ -128,6 +133,8 @@ class HistoryCharts(ConsoleScreen):
     def _read(self) -> None:
         """Ask the engine for the window of the charts; an answer still awaited is given up."""
         self._settling = None
+        if not self._stands:
+            return
         self._asked_at = self._clock()
         main = self._main
         since, until = main.window
@@ -143,6 +150,8 @@ class HistoryCharts(ConsoleScreen):
 
     def _follow(self) -> None:
         """Read again when a live window has moved on by something that can be seen."""
+        if not self._stands:
+            return
         since, until = self._main.window
         due = max(_REFRESH, (until - since) / _POINTS)
         if self._main.live and self.is_current and self._clock() - self._asked_at >= due * 0.9:
@@ -155,6 +164,8 @@ class HistoryCharts(ConsoleScreen):
             self._history = await run_in_thread(
                 engine.history, since - margin, until + margin, metrics=KEYS, points=_POINTS
             )
+            if not self._stands:
+                return
             self.show_series()
             self._show_ranges()
             self.show_window()
@@ -167,10 +178,11 @@ class HistoryCharts(ConsoleScreen):
         """Read the whole range. A wish for another window in between puts it off."""
         engine, now = self.console.engine, self._clock()
         recorded = await run_in_thread(engine.recorded_span)
-        overview = self.query_one(Overview)
         if recorded is not None:
             found = await run_in_thread(engine.history, recorded[0], now, metrics=OVERVIEW, points=_POINTS)
-            overview.show(used_memory(found), (recorded[0], max(now, recorded[1])))
+            if not self._stands:
+                return
+            self.query_one(Overview).show(used_memory(found), (recorded[0], max(now, recorded[1])))
         self._overview_at = now
 
     def show_series(self) -> None:
