@@ -36,7 +36,7 @@ _DIALOGS = (
 
 
 def _normal(home: Path) -> FakeEngine:
-    """Everything is there, and the machine stopped two hours ago."""
+    """Everything is there, and the machine stopped once."""
     engine = FakeEngine(home=home)
     engine.stored_studies[5] = quality_study(5)
     engine.stored_studies[3] = canned.check_study(3)

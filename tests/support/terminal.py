@@ -41,6 +41,28 @@ class Terminal:
     def press(self, *keys: str) -> None:
         self._tmux("send-keys", *keys)
 
+    def click(self, words: str) -> None:
+        """Click the middle of some words; of equal ones the last, as keys stand at the bottom."""
+        column, row = self._place_of(words)
+        self._mouse(f"<0;{column};{row}M", f"<0;{column};{row}m")
+
+    def turn_wheel(self, words: str) -> None:
+        """Turn the wheel up by one step over some words."""
+        column, row = self._place_of(words)
+        self._mouse(f"<64;{column};{row}M")
+
+    def _place_of(self, words: str) -> tuple[int, int]:
+        """The column and row, from 1 on, of the middle of the last such words on the screen."""
+        for row, line in reversed([*enumerate(self.screen().split("\n"), 1)]):
+            if (at := line.rfind(words)) >= 0:
+                return at + len(words) // 2 + 1, row
+        raise AssertionError(f"{words!r} is not on the screen:\n{self.screen()}")
+
+    def _mouse(self, *reports: str) -> None:
+        """Send what a terminal tells of its mouse, as programs ask for it (SGR, mode 1006)."""
+        sent = "".join(f"\x1b[{report}" for report in reports)
+        self._tmux("send-keys", "-H", *(f"{byte:02x}" for byte in sent.encode()))
+
     def resize(self, columns: int, rows: int) -> None:
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
