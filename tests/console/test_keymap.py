@@ -130,6 +130,18 @@ async def test_footer_help_palette_and_sentences_name_the_new_key() -> None:
         assert [call for call in engine.calls if call[0] == "benchmark"] != []
 
 
+async def test_a_chart_whose_series_are_hidden_names_the_new_keys() -> None:
+    settings = with_keys(chart={"toggle": "v", "series-after": "ctrl+n"})
+    async with running(FakeEngine(settings=settings)) as pilot:
+        chart = pilot.app.screen.query_one("#latency", TimeSeriesChart)
+        chart.focus()
+        for _ in chart._series:
+            await press(pilot, "ctrl+n", "v")
+        told = "Every series is hidden. ↑ and ctrl+n choose one in the legend, v shows it."
+        assert chart._scene().empty == told
+        assert "Every series is hidden." in screen_text(pilot)
+
+
 async def test_notices_name_the_new_key(tmp_path: Path) -> None:
     settings = with_keys(everywhere={"palette": "f9"}, history={"copy-path": "g"})
     async with running(FakeEngine(settings=settings, home=tmp_path)) as pilot:

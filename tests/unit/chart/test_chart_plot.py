@@ -354,8 +354,8 @@ def test_a_span_is_marked_on_the_axis_and_by_its_name() -> None:
     assert "A" in lines[2] and "B" in lines[2] and "C" not in lines[2]
 
 
-def test_when_every_series_is_hidden_it_says_how_to_show_one() -> None:
-    hidden = scene(series=[replace(one, visible=False) for one in scene().series])
+def test_when_every_series_is_hidden_it_says_what_it_was_told_to_say() -> None:
+    hidden = scene(series=[replace(one, visible=False) for one in scene().series], empty="space shows it")
     assert "space shows it" in " ".join(draw(hidden, 60, 12).text().split())
 
 

@@ -23,7 +23,6 @@ from embedctl_console.widgets.chart.scene import GUTTER, PlotArea, Scene
 
 _LEAST_WIDTH: Final = GUTTER + 8
 _LEAST_HEIGHT: Final = 5
-_ALL_HIDDEN: Final = "Every series is hidden. Up and down choose one in the legend, space shows it."
 
 
 def plot_area(scene: Scene, width: int, height: int) -> PlotArea | None:
@@ -67,7 +66,6 @@ def draw(scene: Scene, width: int, height: int) -> Canvas:
 
 
 def _draw_empty(canvas: Canvas, scene: Scene, area: PlotArea) -> None:
-    hidden = scene.series and not any(one.visible for one in scene.series)
-    lines = wrap(_ALL_HIDDEN if hidden else scene.empty, area.width - 2)[: area.height]
+    lines = wrap(scene.empty, area.width - 2)[: area.height]
     for y, line in enumerate(lines, area.y + (area.height - len(lines)) // 2):
         canvas.put(area.x + (area.width - len(line)) // 2, y, line, Role.FAINT)

@@ -201,10 +201,16 @@ class ChartView(Widget):
         columns = self.size.width - GUTTER
         return self._viewport.in_steps(columns) if self.live and columns > 0 else self._viewport
 
+    def all_hidden(self) -> str:
+        """What to say when every series is hidden."""
+        return "Every series is hidden."
+
     def _scene(self) -> Scene:
+        series = self._visible_series()
+        hidden = bool(series) and not any(one.visible for one in series)
         return Scene(
             unit=self.unit,
-            series=self._visible_series(),
+            series=series,
             marks=self._marks,
             viewport=self._shown_viewport(),
             title=f"{self.title} · log" if self.log_scale else self.title,
@@ -215,7 +221,7 @@ class ChartView(Widget):
             log=self.log_scale,
             ceiling=self.ceiling,
             time_labels=self.time_labels,
-            empty=self.empty,
+            empty=self.all_hidden() if hidden else self.empty,
             thresholds=self.thresholds,
             spans=self._spans,
             chosen=self._chosen if self.has_focus else None,

@@ -11,7 +11,7 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from embedctl.series import reading_at
-from embedctl_console.actions import CHART, bindings_of
+from embedctl_console.actions import CHART, NO_KEYMAP, bindings_of, key_of
 from embedctl_console.widgets.chart.axis import WITHOUT_LOG
 from embedctl_console.widgets.chart.legend import legend_key_at
 from embedctl_console.widgets.chart.scene import PlotArea, Span
@@ -85,6 +85,14 @@ class TimeSeriesChart(ChartView, can_focus=True):
             self.redraw()
 
     # Legend
+
+    def all_hidden(self) -> str:
+        state = getattr(self.app, "state", None)  # a chart stands in other apps than the console too
+        keymap = state.keymap if state is not None else NO_KEYMAP
+        before, after, toggle = (
+            key_of(f"{CHART}.{name}", keymap) for name in ("series-before", "series-after", "toggle")
+        )
+        return f"{super().all_hidden()} {before} and {after} choose one in the legend, {toggle} shows it."
 
     def action_choose(self, direction: int) -> None:
         keys = [one.key for one in self._series]
