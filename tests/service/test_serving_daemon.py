@@ -33,12 +33,13 @@ class Recorder:
         self.settings: GatewaySettings | None = None
         self.refuses = False
         self.drained = True
+        self.listener: socket.socket | None = None
 
     def gateway(self, engine: FakeEngine, settings: GatewaySettings) -> Recorder:
         self.settings = settings
         return self
 
-    def start(self) -> str:
+    def start(self, listener: socket.socket | None) -> str:
         if self.refuses:
             raise UsageError("The address is in use")
         self.steps.append("gateway listens")

@@ -97,6 +97,7 @@ def test_install_start_status_stop_logs_uninstall(
     assert outcome.code == 0
     assert "active (running), starts at login" in outcome.out
     assert f"the service (PID {os.getpid()}): active native; native ready, ollama ready" in outcome.out
+    assert cli("service", "restart").code == 0
     assert cli("service", "stop").code == 0
     assert cli("service", "logs", "-n", "7").out.strip() == "a line"
     assert cli("service", "uninstall").code == 0
@@ -107,6 +108,7 @@ def test_install_start_status_stop_logs_uninstall(
         f"show-user {os.getuid()} --property=Linger --value",
         "--user start embedctl.service",
         "--user show embedctl.service --property=LoadState,ActiveState,SubState,UnitFileState,MainPID",
+        "--user restart embedctl.service",
         "--user stop embedctl.service",
         "--user --unit=embedctl.service --lines=7 --no-pager",
         "--user disable --now embedctl.service",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from embedctl.serving.systemd import UserUnit
 
 service = typer.Typer(
-    help="The service as a systemd user unit: install, start, stop, status, logs, uninstall, socket.",
+    help="The service as a systemd user unit: install, start, restart, stop, status, logs and so on.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -130,6 +130,14 @@ def start() -> None:
     """Start the service and wait until it listens."""
     unit = _unit()
     unit.start()
+    say(f"{unit.name} is running")
+
+
+@service.command()
+def restart() -> None:
+    """Start the service anew, as after an upgrade: requests in flight are answered, new ones wait."""
+    unit = _unit()
+    unit.restart()
     say(f"{unit.name} is running")
 
 

@@ -51,9 +51,15 @@ class Gateway:
         self._failure: BaseException | None = None
         self.url = ""
         """Where it listens, once `start` has returned."""
+        self.listener: socket.socket | None = None
+        """What it listens with, from `start` to its end."""
 
-    def start(self) -> str:
+    def start(self, listener: socket.socket | None = None) -> str:
         """Listen; returns the URL that applications use, with the real port where port 0 was asked.
+
+        Args:
+            listener: A listening socket of an earlier process; it is closed where the settings name another
+                address than its own.
 
         Raises:
             SettingsError: A key is missing or unsafe.
@@ -63,7 +69,13 @@ class Gateway:
         with self._lock:
             if self._thread is not None:
                 raise UsageError("The gateway was started before", remedy="make a new one")
-            listener = _listen(self._settings.host, self._settings.port)
+            if listener is not None and not _listens_on(listener, self._settings.host, self._settings.port):
+                listener.close()
+                listener = None
+            if listener is None:
+                listener = _listen(self._settings.host, self._settings.port)
+            listener.setblocking(False)
+            self.listener = listener
             port = listener.getsockname()[1]
             host = self._settings.host
             self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -151,6 +163,17 @@ class Gateway:
             app.close()
 
 
+def _listens_on(listener: socket.socket, host: str, port: int) -> bool:
+    """Whether it is the one that `_listen` would make; port 0 asks for any."""
+    try:
+        own_host, own_port = listener.getsockname()[:2]
+        wanted = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)[0][4]
+        listening = bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+    return listening and own_host == wanted[0] and port in (0, own_port)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
@@ -164,7 +187,6 @@ def _listen(host: str, port: int) -> socket.socket:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
             listener.listen(_BACKLOG)
-            listener.setblocking(False)
         except OSError:
             listener.close()
             raise

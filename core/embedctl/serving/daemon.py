@@ -14,6 +14,7 @@ from embedctl.engine.facade import EngineFacade, JobHandle
 from embedctl.errors import EmbedctlError
 from embedctl.gateway.server import Gateway
 from embedctl.records import JobState
+from embedctl.serving import handover
 from embedctl.serving.notify import notify
 from embedctl.settings import GatewaySettings
 
@@ -51,8 +52,10 @@ def serve(
         ends.callback(control.stop)
         ends.callback(engine.close)
         gateway = Gateway(engine, _listening_on(engine.settings.gateway, host, port))
-        url = gateway.start()
+        url = gateway.start(handover.taken_over())
         ends.callback(gateway.stop)
+        if gateway.listener is not None:
+            handover.keep(gateway.listener)
         control.start()
         _spare_collections()
         say(f"serving {engine.status().active} on {url}; control socket {control.path}")

@@ -81,6 +81,11 @@ class UserUnit:
         self._check_installed()
         self._systemctl("start", self.name)
 
+    def restart(self) -> None:
+        """Start the unit anew, as after an upgrade: who connects meanwhile waits for the new process."""
+        self._check_installed()
+        self._systemctl("restart", self.name)
+
     def stop(self) -> None:
         """Stop the unit and wait for its end."""
         self._check_installed()

@@ -32,6 +32,7 @@ StartLimitBurst=5
 [Service]
 Type=notify
 NotifyAccess=main
+FileDescriptorStoreMax=1
 ExecStart={" ".join(_quoted(word, command=True) for word in command)}
 {variables}\
 Restart=on-failure
