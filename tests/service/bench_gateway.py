@@ -3,7 +3,8 @@
     python -m tests.service.bench_gateway [--demo] [--seconds 3]
 
 The engine answers at once, so that only the way there and back is measured. Overhead: one text by
-`Engine.embed` and by the gateway, in turns, medians and their difference. The client is a process of its own
+`Engine.embed` and by the gateway, in random order: the difference of the medians, and the median of what a
+request took beside the `Engine.embed` within it. The client is a process of its own
 that sends prepared bytes and waits for the answer's last one. Beside it: the least that a Starlette
 application costs over the same engine, the gateway asked by Python's own HTTP client in this process, and
 the CPU time of this process. A processor that has slept
@@ -22,6 +23,7 @@ import asyncio
 import http.client
 import json
 import os
+import random
 import socket
 import statistics
 import sys
@@ -77,6 +79,24 @@ class SleepingEngine(InstantEngine):
         return super().embed(texts)
 
 
+class Timed:
+    """An engine that remembers how long its last `embed` took, in milliseconds."""
+
+    def __init__(self, engine: EngineFacade) -> None:
+        self._engine = engine
+        self.last = 0.0
+
+    def embed(self, texts: Any, **named: Any) -> EmbedResult:
+        started = time.perf_counter()
+        try:
+            return self._engine.embed(texts, **named)
+        finally:
+            self.last = (time.perf_counter() - started) * 1e3
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
 class InstantRunner:
     def __init__(self) -> None:
         self._vectors = [row.tolist() for row in VECTORS]
@@ -118,22 +138,33 @@ class Cost:
     """The median."""
     cpu: float
     """Of this whole process, the mean."""
+    beside: float
+    """Median of what each call took beside its own `Engine.embed`."""
 
 
-def costs(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[Cost]:
-    """What each of several calls costs, made in turns. A call that returns a number has measured itself."""
+def costs(*calls: Callable[[], object], timed: Timed | None = None, rounds: int = ROUNDS) -> list[Cost]:
+    """What each of several calls costs, made in random order: in a fixed one, each would bear what the call
+    before it left behind. A call that returns a number has measured itself."""
     for call in calls * 50:
         call()
     wall: list[list[float]] = [[] for _ in calls]
+    beside: list[list[float]] = [[] for _ in calls]
     cpu = [0.0] * len(calls)
+    order = list(range(len(calls)))
+    shuffle = random.Random(4).shuffle
     for _ in range(rounds):
-        for number, call in enumerate(calls):
+        shuffle(order)
+        for number in order:
             used, started = time.process_time(), time.perf_counter()
-            measured = call()
+            measured = calls[number]()
             passed = (time.perf_counter() - started) * 1e3
             wall[number].append(measured if isinstance(measured, float) else passed)
+            beside[number].append(wall[number][-1] - (timed.last if timed else 0.0))
             cpu[number] += (time.process_time() - used) * 1e3
-    return [Cost(statistics.median(w), c / rounds) for w, c in zip(wall, cpu, strict=True)]
+    return [
+        Cost(statistics.median(w), c / rounds, statistics.median(b))
+        for w, c, b in zip(wall, cpu, beside, strict=True)
+    ]
 
 
 @contextmanager
@@ -191,20 +222,25 @@ def bare(engine: EngineFacade) -> Iterator[str]:
     pool.shutdown()
 
 
-def overhead(title: str, engine: EngineFacade, url: str) -> None:
+def overhead(title: str, real: EngineFacade) -> None:
     body = {"model": "embedctl", "input": TEXT, "encoding_format": "base64"}
     with ExitStack() as stack:
+        engine = Timed(real)
+        gateway = Gateway(cast(Any, engine), GatewaySettings(port=0), keys=Keys())
+        stack.callback(gateway.stop)
+        url = gateway.start()
         lean, framework = (
             stack.enter_context(LeanClient(at, PATH, json.dumps(body)))
-            for at in (url, stack.enter_context(bare(engine)))
+            for at in (url, stack.enter_context(bare(cast(Any, engine))))
         )
         # Client and server share this process and its lock: what an application in Python sees at worst.
         asked = RawClient(url, PATH, body)
-        direct, *found = costs(lambda: engine.embed([TEXT]), lean, framework, asked)
-    print(f"{title}: Engine.embed {direct.wall:.3f} ms, above it")
+        direct, *found = costs(lambda: engine.embed([TEXT]), lean, framework, asked, timed=engine)
+    print(f"{title}: Engine.embed {direct.wall:.3f} ms; above it in all, and beside each request's own")
     for name, cost in zip(("gateway", "bare Starlette", "gateway, http.client here"), found, strict=True):
         print(
-            f"    {name:<28} {cost.wall - direct.wall:6.3f} ms, {cost.cpu - direct.cpu:6.3f} ms of CPU here"
+            f"    {name:<28} {cost.wall - direct.wall:6.3f} ms, {cost.beside:6.3f} ms; "
+            f"{cost.cpu - direct.cpu:6.3f} ms of CPU here"
         )
 
 
@@ -272,11 +308,8 @@ def main() -> int:
         stack.callback(gateway.stop)
         url = gateway.start()
         yardstick = stack.enter_context(OllamaServer(model, lambda _: InstantRunner()))
-        overhead("an engine that answers at once", engine, url)
-        sleeping = SleepingEngine()
-        beside = Gateway(sleeping, GatewaySettings(port=0), keys=Keys())
-        stack.callback(beside.stop)
-        overhead("an engine that sleeps 15 ms", sleeping, beside.start())
+        overhead("an engine that answers at once", engine)
+        overhead("an engine that sleeps 15 ms", SleepingEngine())
         floor()
         rates(url, yardstick.host, given.seconds)
     if given.demo:
@@ -288,9 +321,7 @@ def main() -> int:
             stack.callback(real.close)
             real.download().wait(120)
             real.embed([TEXT])
-            gateway = Gateway(real, GatewaySettings(port=0), keys=Keys())
-            stack.callback(gateway.stop)
-            overhead("the demo's model, native", real, gateway.start())
+            overhead("the demo's model, native", real)
     return 0
 
 
