@@ -353,5 +353,31 @@ async def test_a_theme_gives_the_colours(pilot: Pilot[None]) -> None:
     await pilot.pause()
     assert line_color() == "#0072b2"
     app.chart.show([ChartSeries("a", "native", series.series, color="$error")])
-    app.chart.notify_style_update()
     assert line_color() == app.theme_variables["error"].lower()
+
+
+async def test_a_line_keeps_its_colour_when_one_before_it_comes(pilot: Pilot[None]) -> None:
+    app = app_of(pilot)
+    theme = app.theme_variables
+    at = np.arange(NOW - SPAN, NOW)
+
+    def line(key: str, color: str, value: float) -> ChartSeries:
+        values = np.full(len(at), value)
+        return ChartSeries(key, key, Series(key, at, values, values, values, 3.0), color=color)
+
+    def drawn() -> set[str]:
+        """Which of the two colours are in the plot."""
+        plot = (app.chart.render_line(y).crop(GUTTER) for y in range(2, app.chart.size.height - 2))
+        colors = (segment.style.color for strip in plot for segment in strip if segment.style)
+        seen = {color.triplet.hex for color in colors if color is not None and color.triplet is not None}
+        return seen & {theme["error"].lower(), theme["success"].lower()}
+
+    ollama, native = line("b", "$error", 25.0), line("a", "$success", 20.0)
+    app.chart.show([ollama])
+    assert drawn() == {theme["error"].lower()}
+    app.chart.show([native, ollama])
+    assert drawn() == {theme["error"].lower(), theme["success"].lower()}
+    app.chart.show([ollama])
+    assert drawn() == {theme["error"].lower()}
+    app.chart.show([native])
+    assert drawn() == {theme["success"].lower()}

@@ -128,6 +128,7 @@ class ChartView(Widget):
 
         A live chart without a `window` moves to the present and keeps its span.
         """
+        recoloured = [one.color for one in series] != [one.color for one in self._series]
         self._series = tuple(series)
         self._marks = tuple(marks)
         if live is not None:
@@ -141,6 +142,9 @@ class ChartView(Widget):
         if self.live and self._cursor is not None and not self._viewport.holds(self._cursor):
             self._cursor = None
         self.redraw()
+        if recoloured:  # a line's role is its place among them: the same cells may be of another colour now
+            self._forget_styles()
+            self.refresh()
 
     @property
     def window(self) -> tuple[float, float]:
@@ -277,6 +281,9 @@ class ChartView(Widget):
     def notify_style_update(self) -> None:
         """The theme or a style changed: colours are looked up again."""
         super().notify_style_update()
+        self._forget_styles()
+
+    def _forget_styles(self) -> None:
         self._styles_by_role.clear()
         self._strips.clear()
 
