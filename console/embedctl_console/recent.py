@@ -14,6 +14,8 @@ SPAN: Final = 900.0
 """Seconds kept."""
 
 _GAP: Final = 5.0
+_SET_BACK: Final = 5.0
+"""Seconds; a sample that much older than the last tells that the clock was set back, not that it is late."""
 
 
 class RecentSamples:
@@ -22,9 +24,19 @@ class RecentSamples:
     def __init__(self) -> None:
         self._lines = {key: _Line() for key in METRICS}
         self._gap = _GAP
+        self._newest = float("-inf")
 
     def add(self, sample: Sample) -> None:
-        """Take in a sample; one that is not newer than the last is left out."""
+        """Take in a sample; one that is not newer than the last is left out.
+
+        If the clock was set back, what lies ahead of it now goes.
+        """
+        if sample.at < self._newest - _SET_BACK:
+            for line in self._lines.values():
+                line.cut(sample.at)
+            self._newest = sample.at
+        else:
+            self._newest = max(self._newest, sample.at)
         for key, line in self._lines.items():
             value = sample.get(key)
             if value is not None:
@@ -73,6 +85,10 @@ class _Line:
         self._end += 1
         while self._at[self._begin] < at - SPAN:
             self._begin += 1
+
+    def cut(self, at: float) -> None:
+        """Forget the entries from `at` on."""
+        self._end = self._begin + int(np.searchsorted(self.arrays()[0], at))
 
     def prepend(self, at: Floats, values: Floats) -> None:
         own_at, own_values = self.arrays()

@@ -117,6 +117,17 @@ class TestRecentSamples:
         assert at[-1] == NOW + 1999
         assert at[-1] - at[0] == SPAN
 
+    def test_a_clock_that_was_set_back_stops_nothing(self) -> None:
+        recent = RecentSamples()
+        for second in range(900):
+            recent.add(canned.sample(NOW + second))
+        recent.add(canned.sample(NOW + 897))
+        assert recent.series("native_p50").at[-1] == NOW + 899, "merely late"
+        recent.add(canned.sample(NOW + 300, native=False))
+        recent.add(canned.sample(NOW + 301, native=False))
+        assert list(recent.series("ollama_p50").at[-3:]) == [NOW + 299, NOW + 300, NOW + 301]
+        assert not recent.has("native_p50", NOW + 300), "what was read in a time that is still to come"
+
     def test_an_absent_figure_leaves_no_reading(self) -> None:
         recent = RecentSamples()
         recent.add(canned.sample(NOW, native=False))
