@@ -7,12 +7,16 @@ since they take turns there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Final, Literal
 
 from embedctl.headlines import summarize
 from embedctl.lab import thresholds
+from embedctl.lab.bearing import no_speed, wrong_vectors
+from embedctl.lab.load_verdict import widened
+from embedctl.lab.parts import capacity, depend, goodput_change, load_share, percentile_change
+from embedctl.lab.peaks import STARTING, peak_change, peak_source, steady
 from embedctl.lab.statistics import (
     ENOUGH,
     THRESHOLD,
@@ -22,6 +26,7 @@ from embedctl.lab.statistics import (
     unpaired_ratio,
 )
 from embedctl.records import (
+    BackendName,
     Figure,
     FigureDelta,
     Fingerprint,
@@ -38,8 +43,12 @@ _MORE_IS_BETTER: Final = frozenset(
     {"texts_per_s", "tokens_per_s", "goodput_per_s", "pool_low_bytes", "gpu_low_bytes"}
 )
 _NOT_COMPARED: Final = frozenset(
-    {"offered_per_s", "stalls", "throttled", "warm_up_requests", "idle_watt", "growth_bytes_per_hour"}
+    {
+        *("offered_per_s", "stalls", "throttled", "warm_up_requests", "idle_watt", "growth_bytes_per_hour"),
+        "blocks",
+    }
 )
+_SURROUNDINGS: Final = ("embedctl", "python", "kernel", "cores", "governor")
 _DIFFERENCE_THRESHOLD: Final = 0.01
 
 Change = Literal["better", "worse", "no difference that matters", "undecided"]
@@ -55,57 +64,131 @@ def compare(a: Run, b: Run, *, fail_on: str = "") -> RunComparison:
     rows_a = {(row.backend, row.shape): row for row in a.measurements}
     rows_b = {(row.backend, row.shape): row for row in b.measurements}
     keys = [*rows_a, *(key for key in rows_b if key not in rows_a)]
-    deltas = [
-        delta
-        for key in keys
-        if key in rows_a and key in rows_b
-        for delta in figures(rows_a[key], rows_b[key])
-    ]
+    pairs = [_Pair(a, b, rows_a[key], rows_b[key]) for key in keys if key in rows_a and key in rows_b]
+    deltas = [delta for pair in pairs for delta in pair.figures()]
     differences, conflicts = _differences(a, b)
     return RunComparison(
         a=summarize(a),
         b=summarize(b),
         rows=tuple(_delta(*key, rows_a.get(key), rows_b.get(key)) for key in keys),
-        differences=differences,
+        differences=(*differences, *_sources(pairs)),
         conflicts=conflicts,
         figures=tuple(deltas),
-        conditions=thresholds.judge(conditions, deltas),
+        conditions=thresholds.judge(
+            conditions,
+            deltas,
+            {pair.key: f"{pair.no_speed_b} (B)" for pair in pairs if pair.no_speed_b and not pair.no_speed_a},
+        ),
+        notes=tuple(
+            f"{pair.a.backend}, {pair.a.shape}: no verdict on its speed, {why} ({which})"
+            for pair in pairs
+            for which, why in (("A", pair.no_speed_a), ("B", pair.no_speed_b))
+            if why and not wrong_vectors(a if which == "A" else b, pair.a.backend)
+        ),
     )
 
 
-def figures(a: Measurement, b: Measurement) -> list[FigureDelta]:
-    """Every figure that both rows have, with the interval of its change."""
-    deltas = []
-    for share in ENOUGH:
-        ratio = percentile_ratio(a.latencies_ms, b.latencies_ms, share)
-        if ratio is not None:
-            x, y = percentile(a.latencies_ms, share), percentile(b.latencies_ms, share)
-            deltas.append(_figure_delta(a, f"p{share * 100:.0f}", x, y, ratio))
-    before, after = _plain(a), _plain(b)
-    for name, one in before.items():
-        other = after.get(name)
-        if other is None or one.value is None or other.value is None or name in _NOT_COMPARED:
-            continue
-        before_, after_ = (Interval(f.value or 0.0, f.low, f.high) for f in (one, other))
-        relative = name not in thresholds.DIFFERENCES
-        change = (unpaired_ratio if relative else unpaired_difference)(before_, after_)
-        if change is not None:
-            deltas.append(_figure_delta(a, name, one.value, other.value, change))
-    return deltas
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One row of both runs."""
+
+    run_a: Run
+    run_b: Run
+    a: Measurement
+    b: Measurement
+
+    @property
+    def key(self) -> tuple[BackendName, str]:
+        return self.a.backend, self.a.shape
+
+    @property
+    def no_speed_a(self) -> str:
+        return no_speed(self.run_a, self.a)
+
+    @property
+    def no_speed_b(self) -> str:
+        return no_speed(self.run_b, self.b)
+
+    def figures(self) -> Iterator[FigureDelta]:
+        """Every figure that both rows have, with the interval of its change."""
+        silent = bool(self.no_speed_a or self.no_speed_b)
+        for name, x, y, change in (*self._percentiles(), *self._plain(), *self._peak()):
+            if silent and name not in thresholds.NO_SPEED:
+                change = Interval(change.estimate, None, None, change.level)
+            yield _figure_delta(self.a, name, x, y, change)
+
+    def _percentiles(self) -> Iterator[_Change]:
+        a, b = self.a, self.b
+        for share in ENOUGH:
+            if depend(a):
+                ratio = percentile_change(a, b, share)
+                if ratio is not None and (load := load_share(a)) is not None:
+                    ratio = widened(ratio, load, self._capacities())
+            else:
+                ratio = percentile_ratio(a.latencies_ms, b.latencies_ms, share)
+            if ratio is not None:
+                x, y = percentile(a.latencies_ms, share), percentile(b.latencies_ms, share)
+                yield f"p{share * 100:.0f}", x, y, ratio
+
+    def _plain(self) -> Iterator[_Change]:
+        before, after = _named(self.a), _named(self.b)
+        for name, one in before.items():
+            other = after.get(name)
+            if other is None or one.value is None or other.value is None or name in _NOT_COMPARED:
+                continue
+            x, y = (Interval(f.value or 0.0, f.low, f.high) for f in (one, other))
+            relative = name not in thresholds.DIFFERENCES
+            change = (unpaired_ratio if relative else unpaired_difference)(x, y)
+            if name == "goodput_per_s" and (judged := goodput_change(self.a, self.b)) is not None:
+                change = widened(judged, load_share(self.a) or 1.0, self._capacities())
+            if change is not None:
+                yield name, one.value, other.value, change
+
+    def _peak(self) -> Iterator[_Change]:
+        change = peak_change(self.a, self.b, self._peaks())
+        if change is not None and self.a.peak_bytes and self.b.peak_bytes:
+            name = "load_peak" if self.a.kind == STARTING else "peak"
+            yield name, float(self.a.peak_bytes), float(self.b.peak_bytes), change
+
+    def _peaks(self) -> list[tuple[int, int]]:
+        later = {row.shape: row for row in steady(self.run_b.measurements) if row.backend == self.a.backend}
+        return [
+            (row.peak_bytes, other.peak_bytes)
+            for row in steady(self.run_a.measurements)
+            if row.backend == self.a.backend
+            and (other := later.get(row.shape)) is not None
+            and row.peak_bytes
+            and other.peak_bytes
+            and peak_source(row) == peak_source(other)
+        ]
+
+    def _capacities(self) -> tuple[Interval, Interval]:
+        return capacity(self.run_a, self.a.backend), capacity(self.run_b, self.b.backend)
 
 
-def _plain(row: Measurement) -> dict[str, Figure]:
+_Change = tuple[str, float | None, float | None, Interval]
+"""A figure's name, its values in A and B, and how it changed."""
+
+
+def _sources(pairs: Sequence[_Pair]) -> tuple[str, ...]:
+    """Peaks that were read at different places are not of one thing, and have no ratio."""
+    told = [
+        f"{pair.a.backend} peak memory, not compared: {peak_source(pair.a)} → {peak_source(pair.b)}"
+        for pair in pairs
+        if pair.a.peak_bytes and pair.b.peak_bytes and peak_source(pair.a) != peak_source(pair.b)
+    ]
+    return tuple(dict.fromkeys(told))
+
+
+def _named(row: Measurement) -> dict[str, Figure]:
     """A row's figures by name, its columns among them; percentiles of latency have been dealt with."""
     found = {
         figure.name: figure
         for figure in row.figures
         if not figure.name.startswith(("step: ", "p50_", "p95_", "p99_"))
     }
-    peak = None if row.peak_bytes is None else float(row.peak_bytes)
     for name, value in (("texts_per_s", row.texts_per_s), ("tokens_per_s", row.tokens_per_s)):
         found.setdefault(name, Figure(name, value))
-    # One reading of a size has no scatter of its own to make an interval from: it counts as exact.
-    found["peak"] = Figure("peak", peak, "bytes", peak, peak)
     return found
 
 
@@ -167,7 +250,26 @@ def _differences(a: Run, b: Run) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not {mark.backend for mark in a.fingerprints} & set(prints_b):
         conflicts.append("backends: they have none in common")
         found.append(conflicts[-1])
-    return tuple(found), tuple(conflicts)
+    for name, run in (("A", a), ("B", b)):
+        for backend in run.backends:
+            if why := wrong_vectors(run, backend):
+                conflicts.append(f"{backend} in {name}: {why}")
+                found.append(conflicts[-1])
+    return (*found, *_surrounding_differences(a.environment, b.environment)), tuple(conflicts)
+
+
+def _surrounding_differences(a: Mapping[str, object], b: Mapping[str, object]) -> Iterator[str]:
+    """What was different around the backends, as far as both runs tell."""
+    for key in _SURROUNDINGS:
+        if a.get(key) is not None and b.get(key) is not None and a[key] != b[key]:
+            yield f"{key}: {_shown(a[key])} → {_shown(b[key])}"
+    before, after = ([str(one) for one in _listed(run.get("co_tenants"))] for run in (a, b))
+    if "co_tenants" in a and "co_tenants" in b and bool(before) != bool(after):
+        yield f"co-tenants: {', '.join(before) or 'none'} → {', '.join(after) or 'none'}"
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _fingerprint_differences(one: Fingerprint, other: Fingerprint, names: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from embedctl.lab.stages import Bench, Rows, error_notes, measurement, shortened
 from embedctl.lab.statistics import percentile, percentile_note
 from embedctl.lab.targets import Answer, Pace, Tally, Target, send, tokens_of
 from embedctl.lab.window import SampleWindow
-from embedctl.records import BackendName, Comparison, Figure, Measurement
+from embedctl.records import BackendName, Comparison, Figure, Interval, Measurement
 
 CLIENTS: Final = 32
 """Requests under way at most."""
@@ -143,7 +143,10 @@ class OpenLoop:
         if len(loads) != 2 or bench.faulty:
             return ()
         a, b = sorted(loads, key=lambda load: load.target.name != "ollama")
-        return compare_loads(self.name, self.share, (a.target.name, a.blocks), (b.target.name, b.blocks))
+        return compare_loads(
+            self.name, self.share, (a.target.name, a.blocks), (b.target.name, b.blocks),
+            capacities=(_capacity_seen(bench, a.target), _capacity_seen(bench, b.target)),
+        )  # fmt: skip
 
     def _row(self, bench: Bench, load: _Load) -> tuple[Measurement, list[str]]:
         target, shots = load.target, load.shots
@@ -167,6 +170,7 @@ class OpenLoop:
             Figure("lag_p99_ms", lag, "ms", note=note or "the generator's own delay"),
             Figure("waited_p99_ms", waited, "ms", note=f"for one of {self.clients} clients; in the latency"),
             Figure("stalls", float(len(stalls)) if good else None, note=longest),
+            Figure("blocks", float(self.blocks)),
         )
         row = measurement(
             target, "open loop", self.name, 1, tally, load.window, seconds=within,
@@ -285,6 +289,14 @@ def stalls_of(shots: Sequence[Shot]) -> list[float]:
             found.append(idle)
         before = shot.ended
     return found
+
+
+def _capacity_seen(bench: Bench, target: Target) -> Interval:
+    """The same with the interval of its blocks."""
+    row = bench.row(target.name, CAPACITY)
+    figure = row.figure("texts_per_s") if row is not None else None
+    ends = (figure.low, figure.high) if figure is not None else (None, None)
+    return Interval(_capacity(bench, target), *ends)
 
 
 def _capacity(bench: Bench, target: Target) -> float:

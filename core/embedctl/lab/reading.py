@@ -17,8 +17,10 @@ from embedctl.lab.tokens import TokenCounter
 from embedctl.records import BackendName, EmbedResult, Measurement
 
 _PAIR: Final = 2
-_MOST_FAILED: Final = 0.01
+MOST_FAILED: Final = 0.01
 """Of a row's requests. What failed has no latency, and those that did not are no fair sample any more."""
+UNREAD: Final = "no verdict and no tokens/s, for it does not read texts of this length to the end"
+"""In the note on a row whose texts the backend cuts, after its name and shape."""
 
 
 @dataclass(slots=True)
@@ -99,11 +101,10 @@ def withheld(rows: Rows, unread: Mapping[BackendName, str]) -> Rows:
         if why is not None:
             barred |= {"latency", "throughput", "p95", "goodput"}
             notes.append(
-                f"{row.backend}, {row.shape}: no verdict and no tokens/s, for it does not read texts of this "
-                f"length to the end ({why})"
+                f"{row.backend}, {row.shape}: {UNREAD} ({why})"
             )
             row = replace(row, tokens_per_s=None)
-        if row.errors > _MOST_FAILED * row.requests:
+        if row.errors > MOST_FAILED * row.requests:
             barred |= {"latency", "throughput", "p95"}
             if _any_of(rows, barred):
                 notes.append(

@@ -8,6 +8,7 @@ What was chosen and why (`tests/unit/lab/test_lab_statistics.py` repeats the sim
   even noise the two are alike. Where one request in fifty comes late, t tells a difference of 12 % from none
   in half of the runs with 40 blocks, signed ranks in all; of 6 blocks they give wider intervals than t.
 - Percentiles of two separate runs: their ratio by bootstrap. Combining the two intervals would cover 98 %.
+- Blocks of two separate runs: Welch's t on logarithms.
 - Means over queries: Student's t over clusters of those that share an answer, which depend on each other.
 - Growth over time: least squares, with as many degrees of freedom as the readings are worth after their
   own correlation: neighbouring readings of memory depend on each other. Short and very sluggish series
@@ -196,6 +197,41 @@ def percentile_ratio(
     return Interval(of_b / of_a, float(low), float(high), level)
 
 
+def separate_ratio(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Interval | None:
+    """B over A from positive block values of two separate runs, which nothing pairs; None from fewer than
+    three of either.
+
+    The ratio of geometric means, with Welch's t interval on logarithms.
+    """
+    if min(len(a), len(b)) < 3:
+        return None
+    logs = [[math.log(value) for value in values] for values in (a, b)]
+    errors = [statistics.variance(values) / len(values) for values in logs]
+    middle, error = statistics.fmean(logs[1]) - statistics.fmean(logs[0]), sum(errors)
+    if not error:
+        return Interval(math.exp(middle), math.exp(middle), math.exp(middle), level)
+    degrees = error**2 / sum(one**2 / (len(values) - 1) for one, values in zip(errors, logs, strict=True))
+    half = _t(degrees, level) * math.sqrt(error)
+    return Interval(math.exp(middle), math.exp(middle - half), math.exp(middle + half), level)
+
+
+def reading_interval(
+    ratio: float, alike: Sequence[float], *, least: float = 0.0, level: float = 0.95
+) -> Interval:
+    """A single ratio with the interval that the scatter of others like it gives; without ends from fewer than
+    three of those.
+
+    Args:
+        alike: Positive ratios of the same thing, this one among them.
+        least: What it may be off by at least, as a share of it.
+    """
+    if len(alike) < 3:
+        return Interval(ratio, None, None, level)
+    spread = statistics.stdev(math.log(one) for one in alike)
+    half = max(least, _t(len(alike) - 1, level) * spread)
+    return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half), level)
+
+
 def unpaired_ratio(a: Interval, b: Interval) -> Interval | None:
     """B over A from two separate, positive estimates with their intervals; None where one is not positive.
 
@@ -262,6 +298,19 @@ def verdict(ratio: Interval, *, threshold: float = THRESHOLD) -> Verdict:
     if ratio.low >= 1 / threshold and ratio.high <= threshold:
         return "no difference that matters"
     return "undecided"
+
+
+def times_as_long(ratio: Interval, *, threshold: float = THRESHOLD) -> float | None:
+    """How many times as much must be measured until the verdict is decided, about; None if nobody can tell.
+
+    By the interval's width on a logarithmic scale, which shrinks with the root of the time, and by how far
+    the estimate is from the nearer edge.
+    """
+    if not ratio.low or not ratio.high or verdict(ratio, threshold=threshold) != "undecided":
+        return None
+    gap = abs(abs(math.log(ratio.estimate)) - math.log(threshold))
+    half = max(math.log(ratio.high / ratio.estimate), math.log(ratio.estimate / ratio.low))
+    return (half / gap) ** 2 if gap else None
 
 
 def _t(degrees: float, level: float) -> float:

@@ -12,15 +12,22 @@ where all of it lies on this side, and undecided between the two or without an i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from embedctl.errors import UsageError
-from embedctl.records import ConditionOutcome, FigureDelta
+from embedctl.records import BackendName, ConditionOutcome, FigureDelta
 
 DIFFERENCES: Final = frozenset({"ndcg", "mrr", "recall", "accuracy", "cosine"})
 """Figures that are compared by difference; all others are by ratio."""
+NO_SPEED: Final = frozenset(
+    {
+        *("peak", "load_peak", "claimed_bytes", "pool_low_bytes", "gpu_low_bytes", "swap_peak_bytes"),
+        *("pressure_peak_percent", *DIFFERENCES),
+    }
+)
+"""Figures that a row shows even where it shows nothing of the backend's speed."""
 _CONDITION: Final = re.compile(
     r"""\s*(?:(?P<backend>\w+)\s*:\s*)?(?P<figure>[A-Za-z_]\w*)\s*(?:@\s*(?P<shape>[^<>,]+?)\s*)?
         (?P<sign>[<>])\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*""",
@@ -92,11 +99,19 @@ def parse(text: str) -> tuple[Condition, ...]:
     return tuple(found)
 
 
-def judge(conditions: Sequence[Condition], deltas: Sequence[FigureDelta]) -> tuple[ConditionOutcome, ...]:
+def judge(
+    conditions: Sequence[Condition],
+    deltas: Sequence[FigureDelta],
+    silent: Mapping[tuple[BackendName, str], str] | None = None,
+) -> tuple[ConditionOutcome, ...]:
     """Every condition against every row that it concerns.
 
+    Args:
+        silent: Rows, by backend and shape, that say nothing of a speed any more, and why.
+
     Raises:
-        UsageError: A condition concerns nothing that both runs have: what was not measured has not passed.
+        UsageError: A condition concerns nothing that both runs have, or a speed that B no longer shows: what
+            was not measured has not passed.
     """
     outcomes = []
     for condition in conditions:
@@ -108,6 +123,14 @@ def judge(conditions: Sequence[Condition], deltas: Sequence[FigureDelta]) -> tup
                 why="no row that both runs have fits it",
                 remedy=f"both runs have: {there}",
             )
+        for delta in concerned:
+            why = (silent or {}).get((delta.backend, delta.shape), "")
+            if why and delta.name not in NO_SPEED:
+                raise UsageError(
+                    f"“{condition.text}” (position {condition.at}) cannot be judged",
+                    why=f"{delta.backend}, {delta.shape}: {why}",
+                    remedy="see what is wrong there: `embedctl check`",
+                )
         outcomes += [ConditionOutcome(condition.text, delta, condition.judge(delta)) for delta in concerned]
     return tuple(outcomes)
 

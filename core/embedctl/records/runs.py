@@ -175,3 +175,5 @@ class RunComparison:
     """Those of the differences that make it a comparison of different work, or of different vectors."""
     figures: tuple[FigureDelta, ...] = ()
     conditions: tuple[ConditionOutcome, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Rows that say nothing of a speed, and why."""

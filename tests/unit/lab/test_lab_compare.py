@@ -51,9 +51,7 @@ def test_the_same_work_twice_shows_no_difference_that_matters() -> None:
     """20 pairs of runs of the same backend: all that can be decided says so, and nothing is condemned."""
     said = []
     for seed in range(20):
-        both = compare(
-            run_of(seed), run_of(seed + 100), fail_on="p50>1.05,p95>1.1,texts_per_s<0.95,peak>1.02"
-        )
+        both = compare(run_of(seed), run_of(seed + 100), fail_on="p50>1.05,p95>1.1,texts_per_s<0.95")
         said.append(delta(both, "p50").verdict)
         assert {outcome.outcome for outcome in both.conditions} == {"not met"}
     assert said.count("no difference that matters") >= 19
@@ -116,6 +114,110 @@ def test_a_row_that_one_run_lacks_is_kept_half_empty() -> None:
     both = compare(a, replace(a, measurements=(*a.measurements, other)))
     assert both.rows[1].b_p50_ms is not None and both.rows[1].a_p50_ms is None
     assert {one.shape for one in both.figures} == {"one text"}
+
+
+# What a row bears
+
+
+def noted(run: Run, *notes: str) -> Run:
+    return replace(run, notes=(*run.notes, *notes))
+
+
+def failing(run: Run, errors: int) -> Run:
+    return replace(run, measurements=tuple(replace(row, errors=errors) for row in run.measurements))
+
+
+def test_a_backend_of_wrong_vectors_is_no_faster_one() -> None:
+    fast = noted(run_of(2, slower=0.3), "native failed the gate, no verdicts: different texts get one vector")
+    both = compare(run_of(1), fast)
+    assert both.conflicts == ("native in B: it failed the gate: different texts get one vector",)
+    told = {one.name: one.verdict for one in both.figures}
+    assert told.pop("p50") == told.pop("texts_per_s") == "undecided"
+    with pytest.raises(UsageError, match="cannot be judged — native, one text: it failed the gate"):
+        compare(run_of(1), fast, fail_on="p95>1.1")
+
+
+def test_a_row_of_cut_texts_or_failed_requests_says_nothing_of_speed() -> None:
+    cut = noted(
+        run_of(2, slower=0.3),
+        "native, one text: no verdict and no tokens/s, for it does not read texts of this length to the end "
+        "(the vectors stop to differ)",
+    )
+    for b, why in ((cut, "to the end"), (failing(run_of(2, slower=0.3), 40), "40 of 400 requests failed")):
+        both = compare(run_of(1), b)
+        assert delta(both, "p95").verdict == delta(both, "p50").verdict == "undecided"
+        (note,) = both.notes
+        assert note.startswith("native, one text: no verdict on its speed, ") and note.endswith(f"{why} (B)")
+        assert not both.conflicts
+        with pytest.raises(UsageError, match="cannot be judged"):
+            compare(run_of(1), b, fail_on="p95>1.1")
+        already = compare(b, b, fail_on="p95>1.1")  # nothing that got worse
+        assert [one.outcome for one in already.conditions] == ["undecided"]
+    assert not compare(run_of(1), failing(run_of(2), 4)).notes
+
+
+# Peaks of memory
+
+
+def with_peaks(run: Run, *peaks: int, source: str = "NVML", kind: str = "closed loop") -> Run:
+    (row,) = run.measurements
+    return replace(
+        run,
+        measurements=tuple(
+            replace(row, shape=f"batch of {place}", peak_bytes=peak, peak_source=source, kind=kind)
+            for place, peak in enumerate(peaks)
+        ),
+    )
+
+
+def peaks(a: Run, b: Run, fail_on: str = "") -> tuple[FigureDelta, ...]:
+    return tuple(one for one in compare(a, b, fail_on=fail_on).figures if one.name in ("peak", "load_peak"))
+
+
+def test_one_reading_of_a_peak_decides_nothing() -> None:
+    found = peaks(with_peaks(run_of(1), 2**31), with_peaks(run_of(2), 3 * 2**30))[0]
+    assert found.change is not None and found.change.low is found.change.high is None
+    assert found.verdict == "undecided"
+
+
+def test_peaks_that_move_together_are_told_and_others_are_not() -> None:
+    base = [1_000 * 2**20, 1_100 * 2**20, 1_300 * 2**20, 1_700 * 2**20]
+    a = with_peaks(run_of(1), *base)
+    more = with_peaks(
+        run_of(2), *(int(one * by) for one, by in zip(base, (1.2, 1.21, 1.2, 1.19), strict=True))
+    )
+    assert {one.verdict for one in peaks(a, more)} == {"worse"}
+    same = peaks(a, with_peaks(run_of(2), *base))
+    assert {one.verdict for one in same} == {"no difference that matters"}
+    for one in same:
+        assert one.change is not None and (one.change.low or 0) < 1 < (
+            one.change.high or 0
+        )  # never of no width
+    scattered = with_peaks(
+        run_of(2), *(int(x * by) for x, by in zip(base, (0.9, 1.2, 1.0, 1.1), strict=True))
+    )
+    assert {one.verdict for one in peaks(a, scattered)} == {"undecided"}
+
+
+def test_what_a_load_holds_for_a_moment_is_no_peak_of_work() -> None:
+    a, b = (with_peaks(run_of(1), 2**31, kind="cold start") for _ in "ab")
+    assert [one.name for one in peaks(a, b)] == ["load_peak"]
+
+
+def test_peaks_of_two_sources_are_named_and_not_compared() -> None:
+    a = with_peaks(run_of(1), 2**31, 2**31, source="NVML, read right before")
+    b = with_peaks(run_of(2), 2**30, 2**30, source="/proc")
+    assert peaks(a, b) == ()
+    assert "native peak memory, not compared: NVML → /proc" in compare(a, b).differences
+    assert len(peaks(a, with_peaks(run_of(2), 2**31, 2**31))) == 2
+
+
+def test_what_was_different_around_the_backends_is_told() -> None:
+    a, b = run_of(1), run_of(2)
+    a = replace(a, environment={"kernel": "6.8", "governor": "performance", "co_tenants": []})
+    b = replace(b, environment={"kernel": "6.11", "governor": None, "co_tenants": ["cc1plus 99 %"]})
+    assert compare(a, b).differences == ("kernel: 6.8 → 6.11", "co-tenants: none → cc1plus 99 %")
+    assert compare(a, b).conflicts == ()
 
 
 # Conditions

@@ -22,7 +22,7 @@ from embedctl.lab.soak import Soak
 from embedctl.lab.stages import Bench
 from embedctl.lab.targets import Start
 from embedctl.lab.window import SampleWindow
-from embedctl.records import Measurement, Provenance, Sample
+from embedctl.records import Figure, Interval, Measurement, Provenance, Sample
 from tests.support.lab import GIB, Scripted, VirtualPace, bench_of
 
 
@@ -168,7 +168,24 @@ def open_loop(
 
 
 def capacity_row(bench: Bench, per_second: float) -> Measurement:
-    return Measurement("native", CAPACITY, 1, 1, 0, (10.0,), 10.0, None, "", per_second, None, None, None, "")
+    rate = Figure("texts_per_s", per_second, "per_second", per_second, per_second)
+    return Measurement(
+        "native",
+        CAPACITY,
+        1,
+        1,
+        0,
+        (10.0,),
+        10.0,
+        None,
+        "",
+        per_second,
+        None,
+        None,
+        None,
+        "",
+        figures=(rate,),
+    )
 
 
 def test_a_stall_shows_in_p99_from_the_intended_times_and_is_named(pace: VirtualPace) -> None:
@@ -242,6 +259,11 @@ def test_waiting_for_the_next_request_is_no_stall() -> None:
     assert stalls_of([Shot(at, at, at, at + 0.01) for at in (0.0, 5.0, 20.0)]) == []
 
 
+EXACT = Interval(100.0, 100.0, 100.0)
+"""A capacity that was measured without an error."""
+compare_exactly = partial(compare_loads, capacities=(EXACT, EXACT))
+
+
 def blocks_of(seed: int, faster: float = 1.0, rate: float = 60.0) -> list[LoadBlock]:
     """Six blocks of 10 s at 60 % of a server that takes 10 ms a text, one in a hundred 50 ms."""
     noise = random.Random(seed)
@@ -258,32 +280,32 @@ def blocks_of(seed: int, faster: float = 1.0, rate: float = 60.0) -> list[LoadBl
 
 def test_loads_of_the_same_backend_are_seldom_called_different_and_a_faster_one_is_found() -> None:
     found = [
-        compare_loads("load 60 %", 0.6, ("ollama", blocks_of(2 * n)), ("native", blocks_of(2 * n + 1)))[0]
+        compare_exactly("load 60 %", 0.6, ("ollama", blocks_of(2 * n)), ("native", blocks_of(2 * n + 1)))[0]
         for n in range(20)
     ]
     assert sum(one.verdict in ("faster", "slower") for one in found) <= 1
     assert {one.metric for one in found} == {"p95"}
-    (faster,) = compare_loads("load 60 %", 0.6, ("ollama", blocks_of(1)), ("native", blocks_of(2, 1.5)))
+    (faster,) = compare_exactly("load 60 %", 0.6, ("ollama", blocks_of(1)), ("native", blocks_of(2, 1.5)))
     assert (faster.verdict, faster.candidate) == ("faster", "native")
     assert "native 2.5× as fast as ollama by p95" in describe(faster)  # it waits less, too
 
 
 def test_loads_at_capacity_are_judged_by_what_is_answered_in_time() -> None:
     good, late = LoadBlock((0.01,) * 40, 40, 1.0), LoadBlock((0.5,) * 38 + (0.1,) * 12, 12, 1.5)
-    (found,) = compare_loads("load 120 %", 1.2, ("ollama", [late] * 6), ("native", [good] * 6))
+    (found,) = compare_exactly("load 120 %", 1.2, ("ollama", [late] * 6), ("native", [good] * 6))
     assert (found.metric, found.verdict) == ("goodput", "faster")
     assert found.ratio.estimate == pytest.approx((40 / 1.0) / (12 / 1.5))
     assert describe(found) == "load 120 %: native 5× the goodput of ollama (5–5), faster"
     nothing = LoadBlock((0.5,), 0, 1.0)
-    assert compare_loads("load 120 %", 1.2, ("ollama", [nothing] * 6), ("native", [good] * 6)) == ()
+    assert compare_exactly("load 120 %", 1.2, ("ollama", [nothing] * 6), ("native", [good] * 6)) == ()
 
 
 def test_a_load_of_too_few_requests_gets_a_ratio_and_no_verdict() -> None:
     few = [LoadBlock((0.01,) * 11, 11, 1.0)] * 6  # 66 of 72
-    (found,) = compare_loads("load 20 %", 0.2, ("ollama", few), ("native", few))
+    (found,) = compare_exactly("load 20 %", 0.2, ("ollama", few), ("native", few))
     assert (found.ratio.estimate, found.ratio.low, found.verdict) == (1.0, None, "undecided")
     gap = [LoadBlock((0.01,) * 40, 40, 1.0)] * 5 + [LoadBlock((), 0, 1.0)]
-    (found,) = compare_loads("load 20 %", 0.2, ("ollama", gap), ("native", gap))
+    (found,) = compare_exactly("load 20 %", 0.2, ("ollama", gap), ("native", gap))
     assert found.ratio.low is None
 
 
