@@ -2,7 +2,7 @@ import httpx
 from openai import ConflictError, OpenAI
 
 gateway = "http://127.0.0.1:11435"
-fingerprint = httpx.get(f"{gateway}/fingerprint").json()["digest"]  # keep it beside the index
+fingerprint = httpx.get(f"{gateway}/fingerprint").json()["digest"]  # null until the backend is loaded; keep it
 client = OpenAI(
     base_url=f"{gateway}/v1",
     api_key="not needed on this machine",
@@ -11,5 +11,5 @@ client = OpenAI(
 try:
     answer = client.embeddings.create(model="bge-m3", input=["first text", "second text"])
     vectors = [item.embedding for item in answer.data]
-except ConflictError as refused:  # another model or precision answers now: the index must be made anew
+except ConflictError as refused:  # another model, backend or precision answers now
     print(refused.message)
