@@ -303,6 +303,36 @@ async def test_a_store_that_fails_is_told_and_tried_again(opened: Opened) -> Non
         assert "events in this window" in says(screen, "#detail")
 
 
+async def test_a_time_that_cannot_be_read_does_not_look_empty(opened: Opened, tmp_path: Path) -> None:
+    engine = FakeEngine(home=tmp_path)
+    failure = StoreCorruptError("The history cannot be read", remedy="move it away")
+    async with opened((120, 40), engine) as (pilot, _, screen):
+        engine.errors["history"] = failure
+        await pilot.press("full_stop")
+        screen._jumped(Overview.Jumped(NOW - 20 * 86_400))
+        await settle(pilot)
+        for key in ("left", "plus", "left"):
+            await pilot.press(key)
+            assert "The history cannot be read" in says(screen, "#detail")
+        assert screen_text(pilot).count("This time could not be read.") == 4, (
+            "three charts and the statistics"
+        )
+        assert "Nothing was recorded" not in screen_text(pilot)
+        await pilot.press("e", "j")
+        await settle(pilot)
+        assert not engine.paths.exports_dir.exists(), "the points that are left are of another time"
+        assert [note.title for note in pilot.app._notifications] == ["Nothing exported"]
+        engine.errors.clear()
+        engine.now += 3_600
+        screen._follow()
+        await settle(pilot)
+        assert "cannot be read" not in says(screen, "#detail")
+        assert "could not be read" not in screen_text(pilot)
+        await pilot.press("e", "j")
+        await settle(pilot)
+        assert [path.suffix for path in engine.paths.exports_dir.iterdir()] == [".json"]
+
+
 async def test_live_it_reads_again_when_there_is_something_new(opened: Opened) -> None:
     async with opened() as (pilot, engine, screen):
         before = len(asked(engine))

@@ -14,37 +14,31 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from embedctl.errors import EmbedctlError
-from embedctl.format import format_count, format_moment
+from embedctl.format import format_count
 from embedctl.records import Event
 from embedctl.series import History
 from embedctl_console.actions import CHART, bindings_of
 from embedctl_console.pace import strips_of
 from embedctl_console.picture import svg_of
 from embedctl_console.screens.history_about import about_event
-from embedctl_console.screens.history_charts import HistoryCharts
+from embedctl_console.screens.history_charts import UNREAD
 from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
-from embedctl_console.screens.history_ends import LostEnd, find_ends, lost_mark, lost_text, resumed_text
 from embedctl_console.screens.history_events import event_beyond
 from embedctl_console.screens.history_export import PICTURES, export_path, write_json, write_picture
-from embedctl_console.screens.history_replay import AFTER_S, REPLAYED_S, Footage
+from embedctl_console.screens.history_lost import FINE, HistoryEnds
 from embedctl_console.screens.history_series import STATISTICS
 from embedctl_console.screens.history_spans import ASKED, MarkedSpans, figures_text, read_figures
-from embedctl_console.screens.history_text import event_line, event_text, resolution_text, statistics_text
+from embedctl_console.screens.history_text import event_line, event_text, statistics_text
 from embedctl_console.screens.reading import ReadingScreen
-from embedctl_console.screens.replay import ReplayScreen
 from embedctl_console.tasks import run_in_thread
-from embedctl_console.widgets.chart import Mark, Span, TimeSeriesChart
+from embedctl_console.widgets.chart import Span, TimeSeriesChart
 
-_EVENT_REACH: Final = 0.012
-"""Share of the window within which an event counts as being under the cursor."""
 _LISTED: Final = 200
 """Events in the list, the newest; nobody reads more of them than that, and each zoom step makes them anew."""
-_FINE: Final = 3_600
-"""Entries that statistics are made of, where as many are stored."""
 
 
-class HistoryScreen(HistoryCharts):
-    """Events, statistics, marked spans, notes, exports and lost ends, around the charts."""
+class HistoryScreen(HistoryEnds):
+    """Events, statistics, marked spans, notes and exports, around the charts."""
 
     WHERE = "history"
     CSS_PATH = "history.tcss"
@@ -58,15 +52,7 @@ class HistoryScreen(HistoryCharts):
         self._spans = MarkedSpans()
         self._listed: tuple[Event, ...] = ()
         """What the list of events has, newest first; the window may have moved on since."""
-        self._ends: tuple[LostEnd, ...] = ()
-        """Where the recording broke off, newest first."""
         self._exported: Path | None = None
-
-    def on_mount(self) -> None:
-        self.run_worker(self._find_ends(), group="history-ends")
-
-    def more_marks(self) -> tuple[Mark, ...]:
-        return tuple(lost_mark(end) for end in self._ends)
 
     # What stands around the charts
 
@@ -104,7 +90,13 @@ class HistoryScreen(HistoryCharts):
     def _show_statistics(self) -> None:
         """Of the span marked last, as far as it was read; else of the window."""
         history = self._history
-        if history is None or not self.query_one("#side").display:
+        if not self.query_one("#side").display:
+            return
+        if self._unread is not None and not self._covered:
+            self._say("#statistics-title", "Statistics")
+            self._say("#statistics", UNREAD)
+            return
+        if history is None:
             return
         read = [
             span for span in self._spans.whole if history.since <= span.since and _end(span) <= history.until
@@ -121,21 +113,15 @@ class HistoryScreen(HistoryCharts):
         if text != before:
             static.update(text, layout=text.count("\n") != before.count("\n"))
 
-    def _near(self, moments: list[float]) -> int | None:
-        """Index of the moment under the cursor."""
-        at = self._main.cursor
-        if at is None or not moments:
-            return None
-        nearest = min(range(len(moments)), key=lambda index: abs(moments[index] - at))
-        since, until = self._main.window
-        return nearest if abs(moments[nearest] - at) <= _EVENT_REACH * (until - since) else None
-
     def _event_at_cursor(self) -> Event | None:
         events = self._events()
         index = self._near([event.at for event in events])
         return None if index is None else events[index]
 
     def _show_detail(self) -> None:
+        if self._unread is not None:
+            self.show_error(self._unread)
+            return
         detail = self.query_one("#detail", Static)
         detail.remove_class("-error")
         detail.update(self._detail(), layout=False)
@@ -168,13 +154,6 @@ class HistoryScreen(HistoryCharts):
         keys = " and ".join(self._key(f"{way}-event") for way in ("next", "previous"))
         read = " ".join(self._key(way, CHART) for way in ("left", "right"))
         return f"{found} in this window · {read} read values · {keys} jump to events"
-
-    def _lost_text(self, end: LostEnd) -> str:
-        keys = f"{self._key('lost-end')} shows, {self._key('replay')} plays it"
-        return f"{lost_text(end, self._tz)} · {keys}\nwithout a goodbye; {resumed_text(end)}"
-
-    def _moment(self, at: float) -> str:
-        return format_moment(at, self._tz)
 
     # Events
 
@@ -268,52 +247,9 @@ class HistoryScreen(HistoryCharts):
         engine, tz = self.console.engine, self._tz
 
         def read(since: float, until: float) -> History:
-            return engine.history(since, until, metrics=ASKED, points=_FINE)
+            return engine.history(since, until, metrics=ASKED, points=FINE)
 
         self.app.push_screen(ReadingScreen(lambda width: figures_text(read_figures(read, spans), width, tz)))
-
-    # Lost ends
-
-    async def _find_ends(self) -> None:
-        try:
-            self._ends = await run_in_thread(find_ends, self.console.engine)
-        except EmbedctlError as error:
-            self.show_error(error)
-            return
-        if self._ends and self._stands:
-            self.refresh_bindings()
-            self.show_series()
-            self._show_ranges()
-            self._show_detail()
-
-    def action_lost_end(self) -> None:
-        """Go to the last minute before the recording broke off; again: to the one before that."""
-        cursor = self._main.cursor
-        earlier = [end for end in self._ends if cursor is None or end.at < cursor - 1e-6]
-        end = (earlier or [*self._ends])[0]
-        self.put_cursor(end.at)
-        self.move_window(end.at - REPLAYED_S, end.at + AFTER_S, live=False)
-
-    def action_replay(self) -> None:
-        """Play the last minute before the lost end at the cursor, else before the newest one."""
-        near = self._near([end.at for end in self._ends])
-        self.run_worker(self._replay(self._ends[near or 0]), group="history-replay", exclusive=True)
-
-    async def _replay(self, end: LostEnd) -> None:
-        since, until = end.at - 2 * REPLAYED_S - AFTER_S, end.at + AFTER_S
-        try:
-            found = await run_in_thread(self.console.engine.history, since, until, points=_FINE)
-        except EmbedctlError as error:
-            self.show_error(error)
-            return
-        footage = Footage.of(end, found)
-        if footage.plays:
-            self.app.push_screen(ReplayScreen(footage, clock=self._clock, tz=self._tz))
-        else:
-            kept = f"only entries of {resolution_text(found.resolution)} are left of that time"
-            self.app.notify(
-                f"{kept}; the settings [history] say how long finer ones are kept.", title="Nothing to play"
-            )
 
     # Notes
 
@@ -347,9 +283,10 @@ class HistoryScreen(HistoryCharts):
     def _start_export(self, ending: str) -> None:
         since, until = self._main.window
         path = export_path(self.console.engine.paths.exports_dir, since, until, self._tz, ending)
-        shown, engine = self._history, self.console.engine
-        if shown is None:
-            self.app.notify("The window is still being read.", severity="warning")
+        shown, engine = self._history if self._covered else None, self.console.engine
+        if shown is None and ending == "json":  # the others are read anew, or are what is to be seen
+            why = UNREAD if self._unread is not None else "The window is still being read."
+            self.app.notify(why, title="Nothing exported", severity="warning")
             return
         # Only what stands on the screen must be taken here; drawing it takes long enough to be felt.
         strips = strips_of(self.console) if ending in PICTURES else []
@@ -358,7 +295,7 @@ class HistoryScreen(HistoryCharts):
             if ending == "csv":
                 path.parent.mkdir(parents=True, exist_ok=True)
                 return f"{format_count(engine.export_csv(path, since, until))} rows"
-            if ending == "json":
+            if shown is not None and ending == "json":
                 return f"{format_count(write_json(path, shown, since, until))} points"
             write_picture(path, svg_of(strips, "embedctl history"))
             return "picture"
@@ -384,8 +321,6 @@ class HistoryScreen(HistoryCharts):
         """Hide what cannot be done now."""
         if action == "copy_path":
             return self._exported is not None
-        if action in ("lost_end", "replay"):
-            return bool(self._ends)
         if action == "unmark":
             return bool(self._spans.spans)
         return super().check_action(action, parameters)

@@ -38,6 +38,8 @@ _POINTS: Final = 600
 _OVERVIEW_EVERY: Final = 60.0
 """Seconds between two readings of the whole range; a column of it is longer, but for the first hours."""
 
+UNREAD: Final = "This time could not be read."
+
 _VIEWS: Final = ("all", "memory", "pool", "latency")
 """Which charts are shown: all that there is room for, or one alone."""
 
@@ -62,6 +64,11 @@ class HistoryCharts(ConsoleScreen):
         """Index of the range that the bar shows as chosen; None: none of them."""
         self._view = _VIEWS[0]
         self._history: History | None = None
+        """What was read last; the window may have moved on since."""
+        self._unread: EmbedctlError | None = None
+        """Why the last read failed; None once one has succeeded."""
+        self._empty: tuple[str, ...] = ()
+        """What each chart says of a time without readings."""
         self._asked_at = 0.0
         self._overview_at = float("-inf")
         self._settling: Timer | None = None
@@ -77,6 +84,7 @@ class HistoryCharts(ConsoleScreen):
                 span = RANGES[self._range][1]
                 step = f"{self._key('longer')} for a longer range"
                 self._charts = make_charts(TimeSeriesChart, charset, span, self._clock, self._tz, step=step)
+                self._empty = tuple(chart.empty for chart in self._charts)
                 yield from self._charts
             with Vertical(id="side"):
                 yield Label("Events in this window")
@@ -99,6 +107,15 @@ class HistoryCharts(ConsoleScreen):
     def _stands(self) -> bool:
         """Whether there is a chart; what is read while the screen is taken down is for nobody."""
         return any(chart.display for chart in self._charts)
+
+    @property
+    def _covered(self) -> bool:
+        """Whether the window shown was read, but for what a live one has moved on since the last look."""
+        if self._history is None:
+            return False
+        since, until = self._main.window
+        behind = 3 * max(_REFRESH, (until - since) / _POINTS) if self._main.live else 0.0
+        return self._history.since <= since and until - behind <= self._history.until
 
     def on_mount(self) -> None:
         self.add_class(f"-{self._view}")
@@ -149,30 +166,44 @@ class HistoryCharts(ConsoleScreen):
         self._settling = self.set_timer(_SETTLE, self._read)
 
     def _follow(self) -> None:
-        """Read again when a live window has moved on by something that can be seen."""
+        """Read again when a live window has moved on by something that can be seen, or could not be read."""
         if not self._stands:
             return
         since, until = self._main.window
         due = max(_REFRESH, (until - since) / _POINTS)
-        if self._main.live and self.is_current and self._clock() - self._asked_at >= due * 0.9:
+        wanted = self._main.live or self._unread is not None
+        if wanted and self.is_current and self._clock() - self._asked_at >= due * 0.9:
             self._read()
 
     async def _fetch(self, since: float, until: float) -> None:
         margin = (until - since) * 0.02  # so that lines reach both edges
         engine = self.console.engine
         try:
-            self._history = await run_in_thread(
+            history = await run_in_thread(
                 engine.history, since - margin, until + margin, metrics=KEYS, points=_POINTS
             )
-            if not self._stands:
-                return
-            self.show_series()
-            self._show_ranges()
-            self.show_window()
-            if self._clock() - self._overview_at >= _OVERVIEW_EVERY:
+        except EmbedctlError as error:
+            self._take(self._history, error)
+            return
+        self._take(history, None)
+        try:
+            if self._stands and self._clock() - self._overview_at >= _OVERVIEW_EVERY:
                 await self._fetch_overview()
         except EmbedctlError as error:
             self.show_error(error)
+
+    def _take(self, history: History | None, unread: EmbedctlError | None) -> None:
+        """Show what was read, or that nothing was: what stands there then is of another time."""
+        self._history, self._unread = history, unread
+        if not self._stands:
+            return
+        for chart, empty in zip(self._charts, self._empty, strict=True):
+            chart.empty = empty if unread is None else UNREAD
+            if history is None:
+                chart.redraw()
+        self.show_series()
+        self._show_ranges()
+        self.show_window()
 
     async def _fetch_overview(self) -> None:
         """Read the whole range. A wish for another window in between puts it off."""
@@ -213,7 +244,7 @@ class HistoryCharts(ConsoleScreen):
             self._range_shown = chosen
             self.query_one("#ranges", Static).update(_tabs(chosen), layout=False)
         text = window_text(since, until, self._tz)
-        if self._history is not None:
+        if self._history is not None and self._unread is None:
             text += f" · {resolution_text(self._history.resolution)}/point"
         self.query_one("#window", Static).update(text, layout=False)
         self.query_one(Overview).mark((since, until), [mark.at for mark in self.more_marks()])
