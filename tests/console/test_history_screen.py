@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
 from embedctl.errors import StoreCorruptError
+from embedctl.events import ConnectionChanged
 from embedctl.records import Event
 from embedctl.series import History
 from embedctl_console.screens.history import HistoryScreen
@@ -471,6 +473,31 @@ async def test_a_lost_end_is_offered_and_its_last_minute_shown(opened: Opened, t
         assert chart.window == pytest.approx((chart.cursor - 60, chart.cursor + 6))
         assert not chart.live
         assert "X the machine stopped here" in screen_text(pilot)
+
+
+async def test_a_lost_end_is_found_while_the_screen_stands(opened: Opened, tmp_path: Path) -> None:
+    """As in a console attached to a service that came back with its machine."""
+    engine = FakeEngine(home=tmp_path)
+    first = Event(NOW - 9_000, "start", "embedctl started", detail={"pid": 8, "boot": "a"})
+    again = Event(NOW - 2_399, "start", "embedctl started", detail={"pid": 9, "boot": "b"})
+    engine.stored_events = [first]
+    async with opened(engine=engine) as (pilot, _, screen):
+        for told in ("connection", "event"):
+            screen._ends, screen._unread = (), None
+            engine.stored_events = [first] if told == "event" else [again, first]
+            engine.publish(ConnectionChanged(False, "the service", "it is gone"))
+            await settle(pilot)
+            assert not screen._ends
+            engine.publish(ConnectionChanged(True, "the service"))
+            await settle(pilot)
+            assert bool(screen._ends) is (told == "connection")
+        engine.record(replace(again, at=NOW - 2_398))
+        await settle(pilot)
+        assert "the machine stopped here · z shows, r plays it" in says(screen, "#detail")
+        looked = len(engine.calls)
+        engine.record(Event(NOW, "note", "nothing about a start"))
+        await settle(pilot)
+        assert len(engine.calls) == looked
 
 
 async def test_a_note_is_kept_at_the_cursor(opened: Opened) -> None:

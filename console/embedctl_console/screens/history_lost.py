@@ -8,12 +8,14 @@ from datetime import tzinfo
 from typing import Final
 
 from embedctl.errors import EmbedctlError
+from embedctl.events import ConnectionChanged
 from embedctl.format import format_moment
 from embedctl_console.screens.history_charts import HistoryCharts
 from embedctl_console.screens.history_ends import LostEnd, find_ends, lost_mark, lost_text, resumed_text
 from embedctl_console.screens.history_replay import AFTER_S, REPLAYED_S, Footage
 from embedctl_console.screens.history_text import resolution_text
 from embedctl_console.screens.replay import ReplayScreen
+from embedctl_console.state import ConsoleState, Topic
 from embedctl_console.tasks import run_in_thread
 from embedctl_console.widgets.chart import Mark
 
@@ -30,9 +32,31 @@ class HistoryEnds(HistoryCharts):
         super().__init__(clock=clock, tz=tz)
         self._ends: tuple[LostEnd, ...] = ()
         """Where the recording broke off, newest first."""
+        self._sought: tuple[ConnectionChanged | None, float] | None = None
+        """What there was to find them by when they were last looked for: the connection, the newest start."""
 
     def on_mount(self) -> None:
-        self.run_worker(self._find_ends(), group="history-ends")
+        state = self.console.state
+        if state is not None:
+            self._seek(state)
+
+    def show_state(self, state: ConsoleState, changed: Topic) -> None:
+        if changed & (Topic.CONNECTION | Topic.EVENTS):
+            self._seek(state)
+
+    def _seek(self, state: ConsoleState) -> None:
+        """Look for lost ends, unless nothing has come since that could tell of another."""
+        connection = state.connection
+        started = max((event.at for event in state.events if event.kind == "start"), default=0.0)
+        if self._sought is not None:
+            if connection is not None and not connection.connected:
+                return
+            before, known = self._sought
+            if connection is before and started <= known:  # the list forgets older starts
+                return
+            started = max(started, known)
+        self._sought = connection, started
+        self.run_worker(self._find_ends(), group="history-ends", exclusive=True)
 
     def more_marks(self) -> tuple[Mark, ...]:
         return tuple(lost_mark(end) for end in self._ends)
