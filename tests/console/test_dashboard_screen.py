@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from textual.pilot import Pilot
 
 from embedctl.records import BackendState, Event
 from embedctl_console.widgets.card import BackendCard
@@ -102,6 +103,24 @@ async def test_m_goes_round_the_charts_that_have_room() -> None:
                 await press(pilot, "m")
         alone = [[title] for title in _TITLES]
         assert shown == [*alone, ["Memory pool"], list(_TITLES), ["Memory pool"]]
+
+
+async def test_every_line_takes_the_width_that_the_terminal_has_now() -> None:
+    names = ("#here", "#standing", "#vitals")
+
+    def lines(pilot: Pilot[None]) -> list[str]:
+        return [str(pilot.app.screen.query_one(name, Text).render()) for name in names]
+
+    fresh = {}
+    for width in (80, 160):
+        async with running(FakeEngine(), (width, 40)) as pilot:
+            fresh[width] = lines(pilot)
+    assert fresh[80][0] != fresh[160][0]
+    async with running(FakeEngine(), (80, 40)) as pilot:
+        for width in (160, 80):
+            await pilot.resize_terminal(width, 40)
+            await settle(pilot)
+            assert lines(pilot) == fresh[width]
 
 
 async def test_a_gpu_with_memory_of_its_own_is_charted_by_itself() -> None:

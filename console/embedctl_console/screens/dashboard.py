@@ -91,6 +91,10 @@ class DashboardScreen(ConsoleScreen):
 
     def on_resize(self) -> None:
         self._lay_out()
+        state = self.console.state
+        if state is not None:  # lines that say more where there is more room
+            self.show_state(state, Topic.MACHINE | Topic.VERDICT)
+            self._show_vitals(state)
 
     def show_state(self, state: ConsoleState, changed: Topic) -> None:
         if changed & Topic.CONNECTION:
