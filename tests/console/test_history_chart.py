@@ -339,6 +339,16 @@ async def test_resizing_draws_anew(pilot: Pilot[None]) -> None:
     await pilot.press("left", "plus", "home")
 
 
+async def test_only_a_logarithmic_scale_is_called_one(pilot: Pilot[None]) -> None:
+    app = app_of(pilot)
+    await pilot.press("y")
+    assert "Latency · log" in app.text
+    at = np.arange(NOW - SPAN, NOW)
+    values = np.where(at % 7 == 0, 0.0, 20.0)
+    app.chart.show([ChartSeries("a", "native", Series("a", at, values, values, values, 3.0))])
+    assert "Latency" in app.text and "log" not in app.text, "zeros have no place on it"
+
+
 async def test_a_theme_gives_the_colours(pilot: Pilot[None]) -> None:
     app = app_of(pilot)
     series = app.chart._series[0]

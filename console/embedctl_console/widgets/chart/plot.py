@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from textwrap import wrap
 from typing import Final
 
@@ -42,11 +43,11 @@ def draw(scene: Scene, width: int, height: int) -> Canvas:
     if area is None:
         canvas.put(0, 0, f"{scene.title}: too small to draw"[:width], Role.FAINT)
         return canvas
-    draw_header(canvas, scene, area)
     paths = paths_of(scene, area.width * CHARSETS[scene.charset].across)
     bounds = bounds_of(paths)
     marked = heaviest_marks(scene, area)
     if bounds is None:
+        draw_header(canvas, scene, area)
         draw_time_axis(canvas, scene, area, marked)
         _draw_empty(canvas, scene, area)
         return canvas
@@ -54,6 +55,8 @@ def draw(scene: Scene, width: int, height: int) -> Canvas:
     scale = value_scale(
         min(levels), max(levels), scene.unit, area.height, log=scene.log, ceiling=scene.ceiling
     )
+    # Not every chart that is asked for a logarithmic scale has one: a 0 has no place there.
+    draw_header(canvas, replace(scene, title=f"{scene.title} · log") if scale.log else scene, area)
     draw_value_axis(canvas, scene, area, scale)
     draw_time_axis(canvas, scene, area, marked)
     draw_verticals(canvas, scene, area, marked)

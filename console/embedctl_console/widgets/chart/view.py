@@ -217,7 +217,7 @@ class ChartView(Widget):
             series=series,
             marks=self._marks,
             viewport=self._shown_viewport(),
-            title=f"{self.title} · log" if self.log_scale else self.title,
+            title=self.title,
             state=self.badge or ("LIVE" if self.live else "PAUSED"),
             cursor=self.cursor,
             charset=self.charset,
