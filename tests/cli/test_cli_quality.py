@@ -74,7 +74,7 @@ def test_claims_in_three_formats(cli: CommandLine, tmp_path: Path) -> None:
     assert cli("claims", "--format", "html").out.startswith("<!doctype html>\n")
     document = json.loads(cli("claims", "--format", "json").out)
     assert (document["schema_version"], document["kind"]) == (1, "claims")
-    assert len(document["data"]["claims"]) == 21
+    assert len(document["data"]["claims"]) == 22
     for name, begins in (("c.html", "<!doctype"), ("c.json", "{"), ("c.md", "# The")):
         outcome = cli("claims", "-o", str(tmp_path / name))
         assert outcome.out == ""

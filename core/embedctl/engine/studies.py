@@ -54,7 +54,7 @@ _SEVERITY: Final = {
 }
 """Of a study's verdict; the others are good."""
 _NEWEST: Final = 40
-"""Runs, and studies, that the claims are judged by."""
+"""Runs, and studies of each kind, that the claims are judged by."""
 
 
 class Studies:
@@ -205,7 +205,10 @@ class Studies:
         store = self._parts.store
         runs = [run for one in store.runs(_NEWEST) if (run := store.run(one.id)) is not None]
         studies = [
-            study for one in store.studies(None, _NEWEST) if (study := store.study(one.id)) is not None
+            study
+            for kind in ("check", "quality", "coexist")  # a check a day must not hide the others
+            for one in store.studies(kind, _NEWEST)
+            if (study := store.study(one.id)) is not None
         ]
         return claims(runs, studies, at=self._clock(), simulated=simulated)
 

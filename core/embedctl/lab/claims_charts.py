@@ -28,7 +28,11 @@ def _ratios(shown: Evidence) -> ClaimChart | None:
         ("batch of 32", 2.5, 2.5, shown.ratio(BATCH)),
         ("batch against one by one", 16.0, 28.0, shown.across((OLLAMA, ONE_TEXT), (NATIVE, BATCH), rate_of)),
     ]
-    seen = [(name, low, high, found.value) for name, low, high, found in rows if found is not None]
+    seen = [
+        (name, low, high, found.value)
+        for name, low, high, found in rows
+        if found is not None and not found.barred
+    ]
     if not seen:
         return None
     places = tuple(float(place) for place in range(len(seen)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from embedctl.lab.bearing import no_speed
 from embedctl.lab.statistics import percentile_interval, unpaired_ratio
 from embedctl.records import (
     BackendName,
@@ -22,12 +24,18 @@ NATIVE, OLLAMA = "native", "ollama"
 ONE_TEXT, BATCH = "one text", "batch of 32"
 
 
+_TEXTS: Final = "turns_workloads"
+"""In the environment of a run whose backends took turns: the texts of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A figure, and where it was seen."""
 
     value: Interval
     source: str
+    barred: str = ""
+    """Why it says nothing of a speed, if it does not: an older one must not speak in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +47,10 @@ class Evidence:
 
     def latency_ms(self, backend: BackendName, shape: str) -> Seen | None:
         """The median latency of a request."""
-        for run, row in self._rows(backend, shape):
-            found = percentile_interval(row.latencies_ms, 0.5)
-            if found is not None:
-                return Seen(found, source(run))
-        return None
+        return self._newest(backend, shape, lambda row: percentile_interval(row.latencies_ms, 0.5))
 
     def texts_per_s(self, backend: BackendName, shape: str) -> Seen | None:
-        for run, row in self._rows(backend, shape):
-            if (rate := rate_of(row)) is not None:
-                return Seen(rate, source(run))
-        return None
+        return self._newest(backend, shape, rate_of)
 
     def ratio(self, shape: str) -> Seen | None:
         """Times as fast as Ollama the native backend is, paired within one run."""
@@ -57,6 +58,9 @@ class Evidence:
             for one in run.comparisons:
                 if (one.shape, one.baseline, one.candidate) == (shape, OLLAMA, NATIVE):
                     return Seen(one.ratio, source(run))
+            rows = [row for name in (OLLAMA, NATIVE) if (row := _row(run, name, shape)) is not None]
+            if len(rows) == 2 and (why := _barred(run, *rows)):
+                return Seen(Interval(0.0, None, None), source(run), why)
         return None
 
     def across(
@@ -65,26 +69,17 @@ class Evidence:
         candidate: tuple[BackendName, str],
         figure: Callable[[Measurement], Interval | None],
     ) -> Seen | None:
-        """The candidate's figure over the baseline's, of two shapes of the newest run that has both."""
-        for run in self.runs:
-            a, b = (
-                next((figure(row) for row in run.measurements if (row.backend, row.shape) == wanted), None)
-                for wanted in (baseline, candidate)
-            )
-            if a is not None and b is not None and (ratio := unpaired_ratio(a, b)) is not None:
-                return Seen(ratio, source(run))
-        return None
+        """The candidate's figure over the baseline's, of two shapes of the newest run that has both.
 
-    def peak_bytes(self, backend: BackendName) -> tuple[int, str, str] | None:
-        """The most that a backend's processes held in the newest run, where that was read, and which run."""
+        Of a run whose backends had the same texts.
+        """
         for run in self.runs:
-            held = [
-                (row.peak_bytes, row.peak_source)
-                for row in run.measurements
-                if row.backend == backend and row.peak_bytes
-            ]
-            if held:
-                return (*max(held), source(run))
+            rows = [row for wanted in (baseline, candidate) if (row := _row(run, *wanted)) is not None]
+            values = [value for row in rows if (value := figure(row)) is not None]
+            if len(values) < 2 or len(set((run.environment.get(_TEXTS) or {}).values())) > 1:
+                continue
+            if (ratio := unpaired_ratio(*values)) is not None:
+                return Seen(ratio, source(run), _barred(run, *rows))
         return None
 
     def checks(self) -> Iterator[tuple[CheckReport, str]]:
@@ -96,11 +91,25 @@ class Evidence:
     def coexistences(self) -> Iterator[tuple[CoexistReport, str]]:
         return ((coexist_report(one), source(one)) for one in self.studies if one.kind == "coexist")
 
-    def _rows(self, backend: BackendName, shape: str) -> Iterator[tuple[Run, Measurement]]:
+    def _newest(
+        self, backend: BackendName, shape: str, figure: Callable[[Measurement], Interval | None]
+    ) -> Seen | None:
         for run in self.runs:
-            for row in run.measurements:
-                if (row.backend, row.shape) == (backend, shape) and row.latencies_ms:
-                    yield run, row
+            row = _row(run, backend, shape)
+            if row is None:
+                continue
+            value, why = figure(row), _barred(run, row)
+            if value is not None or why:
+                return Seen(value or Interval(0.0, None, None), source(run), why)
+        return None
+
+
+def _row(run: Run, backend: BackendName, shape: str) -> Measurement | None:
+    return next((row for row in run.measurements if (row.backend, row.shape) == (backend, shape)), None)
+
+
+def _barred(run: Run, *rows: Measurement) -> str:
+    return "; ".join(f"{row.backend}, {row.shape}: {why}" for row in rows if (why := no_speed(run, row)))
 
 
 def evidence_of(runs: Sequence[Run], studies: Sequence[Study]) -> Evidence:

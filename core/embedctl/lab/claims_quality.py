@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from embedctl.lab.claims_evidence import NATIVE, OLLAMA, Evidence
-from embedctl.lab.quality import ALL_SETS
+from embedctl.lab.quality import ALL_SETS, verdict_of
 from embedctl.records import (
     Claim,
     ClaimVerdict,
@@ -87,8 +87,8 @@ def _alike(shown: Evidence) -> Claim:
                 id_, topic, text, claimed,
                 f"{found.variant} {found.change.estimate:+.4f} NDCG@10 against {found.baseline}",
                 found.change,
-                verdicts.get(found.verdict, "undecided"),
-                f"paired by query, a difference of up to {report.threshold:g} does not matter; {found.set}",
+                verdicts.get(verdict_of(found.change, _ALIKE), "undecided"),
+                f"paired by query, a difference of up to {_ALIKE:g} does not matter; {found.set}",
                 (source,),
             )  # fmt: skip
     return Claim(

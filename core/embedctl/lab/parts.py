@@ -63,9 +63,7 @@ def parts_of(row: Measurement) -> tuple[Part, ...]:
         return _blocks(row)
     count = len(row.latencies_ms)
     ends = [number * count // _STRETCHES for number in range(_STRETCHES + 1)]
-    return tuple(
-        Part(row.latencies_ms[begin:end], 0, 0.0) for begin, end in pairwise(ends)
-    )
+    return tuple(Part(row.latencies_ms[begin:end], 0, 0.0) for begin, end in pairwise(ends))
 
 
 def percentile_change(a: Measurement, b: Measurement, share: float) -> Interval | None:

@@ -100,9 +100,7 @@ def withheld(rows: Rows, unread: Mapping[BackendName, str]) -> Rows:
         why = unread.get(row.backend)
         if why is not None:
             barred |= {"latency", "throughput", "p95", "goodput"}
-            notes.append(
-                f"{row.backend}, {row.shape}: {UNREAD} ({why})"
-            )
+            notes.append(f"{row.backend}, {row.shape}: {UNREAD} ({why})")
             row = replace(row, tokens_per_s=None)
         if row.errors > MOST_FAILED * row.requests:
             barred |= {"latency", "throughput", "p95"}

@@ -24,7 +24,13 @@ READING: Final = (
     "where the whole interval lies within a quarter of it. It does not hold where no part of the interval "
     "does. In between it is undecided."
 )
-_PLACES: Final = {"eight-bit": ".2%", "flash": ".3f", "side-by-side": ".0%", "quality-alike": "+.4f"}
+_PLACES: Final = {
+    "eight-bit": ".2%",
+    "memory-saved": ".0%",
+    "flash": ".3f",
+    "side-by-side": ".0%",
+    "quality-alike": "+.4f",
+}
 
 
 def interval_of(claim: Claim) -> str:

@@ -15,6 +15,7 @@ from embedctl.progress import CancelToken
 from embedctl.records import BackendState, JobState, Severity, Study
 from embedctl.settings import Settings
 from embedctl.study_data import check_report, data_of, report_of
+from tests.support import canned
 from tests.support.check_targets import few_texts
 from tests.support.engines import GIB, Rig, rig
 
@@ -198,3 +199,12 @@ def test_a_report_comes_back_from_its_data_as_it_was(bench: Rig) -> None:
     assert report_of(type(report), study) == report
     with pytest.raises(ValueError, match="kind quality"):
         check_report(replace(study, kind="quality"))
+
+
+def test_a_check_a_day_does_not_hide_what_else_the_claims_rest_on(bench: Rig) -> None:
+    store = bench.engine._parts.store
+    store.add_study(canned.quality_study())
+    for day in range(1, 42):
+        store.add_study(replace(canned.check_study(), at=canned.NOW + day * 86_400))
+    claims = {one.id: one for one in bench.engine.claims().claims}
+    assert claims["quality-alike"].evidence == ("study 1",)

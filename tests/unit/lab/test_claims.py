@@ -71,7 +71,7 @@ def test_without_evidence_every_claim_says_what_would_measure_it() -> None:
     assert {claim.verdict for claim in report.claims} == {"not measured"}
     assert all(claim.ask.startswith(("embedctl ", "EMBEDCTL_")) for claim in report.claims)
     assert not report.charts
-    assert len({claim.id for claim in report.claims}) == len(report.claims) == 21
+    assert len({claim.id for claim in report.claims}) == len(report.claims) == 22
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,11 @@ def test_without_evidence_every_claim_says_what_would_measure_it() -> None:
         ("throughput-ratio", {"ollama_one": (100.0, 9.0)}, "holds"),
         ("throughput-ratio", {"ollama_one": (97.0, 10.3)}, "undecided"),
         ("throughput-ratio", {"ollama_one": (50.0, 20.0)}, "does not hold"),
-        ("memory-ollama", {}, "holds"),
-        ("memory-ollama", {"ollama_peak": 2 * GB}, "does not hold"),
-        ("memory-native", {}, "holds"),
-        ("memory-native", {"native_peak": 3 * GB}, "does not hold"),
-        ("memory-saved", {}, "holds"),
-        ("memory-saved", {"native_peak": 4 * GB}, "does not hold"),
+        ("sequential-ollama", {}, "holds"),
+        ("sequential-ollama", {"ollama_one": (50.0, 20.0)}, "does not hold"),
+        ("memory-ollama", {}, "undecided"),
+        ("memory-native", {}, "undecided"),
+        ("memory-saved", {}, "undecided"),
         ("best-batch", {}, "holds"),
         ("best-batch", {"native_128": (300.0, 430.0)}, "does not hold"),
     ],
@@ -111,6 +110,86 @@ def test_what_a_run_says(id_: str, change: dict[str, Any], expected: str) -> Non
     assert verdict(report, id_) == expected, one(report, id_)
     assert one(report, id_).evidence == ("run 1",)
     assert set(report.sources) == {"run 1"}
+
+
+def three_runs(**of: Any) -> list[Run]:
+    """Peaks that differ by a hundredth."""
+    sizes = {"ollama_peak": 5 * GB, "native_peak": 1.9 * GB, **of}
+    return [
+        run(number, **{key: int(size * by) for key, size in sizes.items()}, at=AT + number)
+        for number, by in enumerate((0.99, 1.01, 1.0), 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("id_", "change", "expected"),
+    [
+        ("memory-ollama", {}, "holds"),
+        ("memory-ollama", {"ollama_peak": 2 * GB}, "does not hold"),
+        ("memory-native", {}, "holds"),
+        ("memory-native", {"native_peak": 3 * GB}, "does not hold"),
+        ("memory-native", {"native_peak": 2 * GB}, "undecided"),
+        ("memory-saved", {}, "holds"),
+        ("memory-saved", {"native_peak": 4 * GB}, "does not hold"),
+        ("memory-saved", {"native_peak": 9 * GB}, "does not hold"),
+    ],
+)
+def test_memory_takes_three_runs_for_an_interval(id_: str, change: dict[str, Any], expected: str) -> None:
+    found = one(claims(three_runs(**change), [], at=AT), id_)
+    assert found.verdict == expected, found
+    assert found.evidence == ("run 3", "run 2", "run 1")
+    assert found.interval is not None and "NVML; 3 runs" in found.why
+    (newest, *_) = three_runs(**change)
+    alone = one(claims([newest], [], at=AT), id_)
+    assert (alone.verdict, alone.interval, alone.ask) == ("undecided", None, "embedctl bench run")
+
+
+def with_rows(of: Run, backend: str, **changes: Any) -> Run:
+    rows = (replace(row, **changes) if row.backend == backend else row for row in of.measurements)
+    return replace(of, measurements=tuple(rows))
+
+
+def test_what_a_load_holds_for_a_moment_is_not_what_a_backend_holds() -> None:
+    runs = []
+    for each in three_runs():
+        start = replace(each.measurements[1], shape="cold start", kind="cold start", peak_bytes=9 * GB)
+        runs.append(replace(each, measurements=(start, *each.measurements)))
+    assert verdict(claims(runs, [], at=AT), "memory-native") == "holds"
+
+
+def test_memory_that_was_read_at_two_places_is_named_and_makes_no_ratio() -> None:
+    runs = [with_rows(each, "native", peak_source="resident memory, /proc") for each in three_runs()]
+    found = one(claims(runs, [], at=AT), "memory-saved")
+    assert found.verdict == "not measured"
+    assert found.why == "not of one kind: of Ollama NVML, of native resident memory, /proc"
+    assert "resident memory, /proc; 3 runs" in one(claims(runs, [], at=AT), "memory-native").why
+
+
+def test_a_backend_of_wrong_vectors_is_fast_in_no_claim_and_an_older_run_does_not_speak_for_it() -> None:
+    bad = replace(
+        run(2, at=AT + 60), comparisons=(), notes=("native failed the gate, no verdicts: one vector for all",)
+    )
+    report = claims([run(1), bad], [], at=AT)
+    for id_ in ("one-text-native", "one-text-ratio", "batch-native", "batch-ratio", "sequential-ratio",
+                "throughput", "throughput-ratio", "memory-native", "memory-saved"):  # fmt: skip
+        found = one(report, id_)
+        assert (found.verdict, found.evidence, found.ask) == ("not measured", ("run 2",), "embedctl check")
+        assert "it failed the gate: one vector for all" in found.why
+    assert verdict(report, "one-text-ollama") == "holds"
+    assert not any(chart.title.startswith("How many times") for chart in report.charts)
+
+
+def test_failed_requests_make_no_claim_hold() -> None:
+    found = one(claims([with_rows(run(), "native", errors=20)], [], at=AT), "throughput")
+    assert (found.verdict, found.why) == ("not measured", "native, batch of 32: 20 of 100 requests failed")
+
+
+def test_rates_of_different_texts_make_no_ratio() -> None:
+    texts = {"turns_workloads": {"native": "xquad a1", "ollama": "xquad a1, questions"}}
+    unlike = replace(run(), environment=texts)
+    assert verdict(claims([unlike], [], at=AT), "sequential-ratio") == "not measured"
+    alike = replace(run(), environment={"turns_workloads": {"native": "xquad a1", "ollama": "xquad a1"}})
+    assert verdict(claims([alike], [], at=AT), "sequential-ratio") == "holds"
 
 
 @pytest.mark.parametrize(
@@ -167,17 +246,23 @@ def test_a_part_of_ms_marco_is_told_to_be_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "expected"),
+    ("change", "expected"),
     [
-        ("no difference that matters", "holds"),
-        ("worse", "does not hold"),
-        ("better", "does not hold"),
-        ("undecided", "undecided"),
+        (Interval(0.0, -0.004, 0.004), "holds"),
+        (Interval(-0.03, -0.04, -0.02), "does not hold"),
+        (Interval(0.03, 0.02, 0.04), "does not hold"),
+        (Interval(-0.01, -0.02, 0.0), "undecided"),
+        (Interval(0.0, None, None), "undecided"),
     ],
 )
-def test_both_alike(word: str, expected: str) -> None:
+def test_both_alike_by_a_hundredth_whatever_the_study_was_asked_for(change: Interval, expected: str) -> None:
     report = quality_report(quality_study())
-    study = quality(differences=tuple(replace(each, verdict=word) for each in report.differences))
+    study = quality(
+        threshold=0.5,
+        differences=tuple(
+            replace(each, change=change, verdict="no difference that matters") for each in report.differences
+        ),
+    )
     assert verdict(claims([], [study], at=AT), "quality-alike") == expected
 
 
@@ -232,6 +317,10 @@ def test_side_by_side(word: str, expected: str) -> None:
     rows = tuple(replace(each, verdict=word) for each in report.rows)  # type: ignore[arg-type]
     study = replace(study, data=data_of(replace(report, rows=rows)))
     assert verdict(claims([], [study], at=AT), "side-by-side") == expected
+    if expected == "holds":
+        lax = replace(study, data={**study.data, "limits": {"tokens_kept": 0.1, "p99_ratio": 9.0}})
+        found = one(claims([], [lax], at=AT), "side-by-side")
+        assert (found.verdict, found.ask) == ("undecided", "embedctl coexist")
 
 
 @pytest.mark.parametrize(
@@ -249,6 +338,13 @@ def test_flash_attention_needs_a_run_with_it_and_one_without(without: float, exp
     assert verdict(report, "flash") == expected
     assert one(report, "flash").evidence == ("run 1", "run 2")
     assert verdict(claims(narrow[:1], [], at=AT), "flash") == "not measured"
+    for other in (
+        {"fingerprints": (replace(mark, attention="efficient", dtype="float32"),)},
+        {"fingerprints": (replace(mark, attention="efficient", machine="another, NVIDIA H200"),)},
+        {"workload": "other texts"},
+    ):
+        unlike = one(claims([narrow[0], replace(narrow[1], **other)], [], at=AT), "flash")
+        assert (unlike.verdict, "differ in nothing else" in unlike.why) == ("not measured", True)
 
 
 def _narrow(row: Measurement) -> Measurement:
@@ -270,6 +366,12 @@ def test_another_model_than_the_claims_is_told() -> None:
     shares = [replace(run(), notes=(f"the lab's own share: {n} µs a request",)) for n in (2, 9)]
     (told,) = claims(shares, [], at=AT).notes
     assert told.startswith("the lab's own share: 2 µs a request (run ")  # the newest run's
+
+
+def test_evidence_of_several_machines_is_told() -> None:
+    mark = replace(canned.fingerprint("native"), machine="elsewhere, NVIDIA H200")
+    (note,) = claims([run(1), run(2, marks=(mark,))], [], at=AT).notes
+    assert note.startswith("the evidence is of several machines: ") and "elsewhere" in note
 
 
 def test_charts_come_from_the_same_evidence() -> None:
