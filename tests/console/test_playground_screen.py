@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -189,6 +190,12 @@ class TestPassages:
             read_passages(Path(path))
         assert why in told.value.why
         assert len(told.value.what) < 120
+
+    def test_what_might_never_end_is_not_read(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+            with pytest.raises(UsageError, match="is no plain file"):
+                read_passages(path)
 
     def test_a_folder_that_one_may_not_enter_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(self: Path) -> None:  # permissions do not bind root, who may run the tests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -59,7 +60,7 @@ def read_passages(file: Path) -> tuple[str, ...]:
     """
     try:
         file = file.expanduser().absolute()
-        size = file.stat().st_size
+        found = file.stat()
     except (OSError, RuntimeError, ValueError) as error:  # also: no such user, a text pasted as a path
         named = str(file)
         raise UsageError(
@@ -67,10 +68,14 @@ def read_passages(file: Path) -> tuple[str, ...]:
             why=(isinstance(error, OSError) and error.strerror) or str(error),
             remedy="give a text file in UTF-8 that you may read",
         ) from error
-    if size > _MOST_BYTES:
+    if not stat.S_ISREG(found.st_mode):  # a pipe or a device might never end
+        raise UsageError(
+            f"{file.name or file} is no plain file", remedy="give a text file in UTF-8 that you may read"
+        )
+    if found.st_size > _MOST_BYTES:
         raise UsageError(
             f"{file.name} is too large to be searched here",
-            why=f"it has {format_bytes(size)}",
+            why=f"it has {format_bytes(found.st_size)}",
             remedy="give a smaller file; `embedctl quality` searches large sets",
         )
     return tuple(texts_of(file))
