@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from textual.pilot import Pilot
 
@@ -121,6 +122,33 @@ async def test_every_line_takes_the_width_that_the_terminal_has_now() -> None:
             await pilot.resize_terminal(width, 40)
             await settle(pilot)
             assert lines(pilot) == fresh[width]
+
+
+async def test_a_paused_chart_keeps_what_it_shows_and_says_where_there_is_more() -> None:
+    engine = FakeEngine()
+    async with running(engine) as pilot:
+        chart = pilot.app.screen.query_one("#latency", TimeSeriesChart)
+        chart.focus()
+        await press(pilot, "f")
+        window = chart.window
+        for _ in range(60):
+            engine.tick(20.0)
+            await pilot.pause()
+        await settle(pilot)
+        assert chart.window == window
+        held = chart._series[0].series
+        assert np.any((held.at >= window[0]) & (held.at < window[0] + 20)), "its begin as well"
+        assert "No requests yet" not in screen_text(pilot)
+        for _ in range(40):
+            chart.action_pan(-1)
+        await settle(pilot)
+        assert chart.empty == "The Dashboard keeps 15 minutes; 4 shows History, which has more."
+        assert "The Dashboard keeps 15 minutes" in screen_text(pilot)
+        await press(pilot, "equals_sign")
+        engine.tick()
+        await settle(pilot)
+        assert chart.live and "History, which" not in chart.empty
+        assert chart._series[0].series.at[-1] == engine.now
 
 
 async def test_a_gpu_with_memory_of_its_own_is_charted_by_itself() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from textual import on
 from textual.binding import BindingType
 from textual.containers import Container, Horizontal
 from textual.content import Content
@@ -12,6 +13,7 @@ from embedctl.errors import EmbedctlError
 from embedctl.metrics import BACKENDS
 from embedctl_console.actions import bindings_of
 from embedctl_console.next_step import next_step
+from embedctl_console.recent import SPAN
 from embedctl_console.screens.base import ConsoleScreen
 from embedctl_console.screens.dashboard_charts import (
     CHARTS,
@@ -39,6 +41,8 @@ _SHOWN: Final = 300.0
 """Seconds that a chart shows until it is zoomed: a load or a switch fits in, and can be seen."""
 _CHART_EVERY: Final = 2.0
 """Seconds between two drawings of a chart: at five minutes per chart a column is that wide."""
+
+_HISTORY: Final = "everywhere.show-history"
 
 _NEXT: Final = Topic.JOBS | Topic.BACKENDS | Topic.MODEL | Topic.VERDICT | Topic.CONNECTION
 """What the next step depends on."""
@@ -158,9 +162,24 @@ class DashboardScreen(ConsoleScreen):
             return
         chart = min(due, key=lambda one: self._drawn_at[one.id or ""])
         self._drawn_at[chart.id or ""] = now
-        chart.show(self._lines(chart, state), marks_of(state.events))
+        if chart.live or chart.window[0] >= now - SPAN:  # else only the chart itself still has what it shows
+            chart.show(self._lines(chart, state), marks_of(state.events))
         if len(due) > 1:
             self.call_after_refresh(self._show_charts, state, now)
+
+    @on(TimeSeriesChart.WindowChanged)
+    def _window_changed(self, message: TimeSeriesChart.WindowChanged) -> None:
+        """Where a window reaches further back than the Dashboard knows, say who knows more."""
+        state, chart = self.console.state, message.chart
+        self._drawn_at[chart.id or ""] = float("-inf")  # with the next sample: it may have been left alone
+        beyond = message.since < self.console.clock() - SPAN
+        said = next(one.empty for one in CHARTS if one.name == chart.id)
+        if beyond and state is not None:
+            key = state.key(_HISTORY)
+            said = f"The Dashboard keeps {SPAN / 60:.0f} minutes; {key} shows History, which has more."
+        if said != chart.empty:
+            chart.empty = said
+            chart.redraw()
 
     def _lines(self, chart: TimeSeriesChart, state: ConsoleState) -> tuple[ChartSeries, ...]:
         if chart.id == "memory":
