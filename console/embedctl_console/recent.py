@@ -43,12 +43,12 @@ class RecentSamples:
                 line.append(sample.at, value)
 
     def preload(self, history: History) -> None:
-        """Put what the store holds before everything that was added since."""
+        """Put what the store holds where nothing was heard: before all that was, and in its gaps."""
         self._gap = max(_GAP, 3 * history.resolution)
         for key, line in self._lines.items():
             series = history.series.get(key)
             if series is not None:
-                line.prepend(series.at, series.mean)
+                line.fill(series.at, series.mean, self._gap, history.resolution)
 
     def series(self, key: str) -> Series:
         """The time line of one metric; empty where nothing was read."""
@@ -90,10 +90,24 @@ class _Line:
         """Forget the entries from `at` on."""
         self._end = self._begin + int(np.searchsorted(self.arrays()[0], at))
 
-    def prepend(self, at: Floats, values: Floats) -> None:
+    def fill(self, at: Floats, values: Floats, gap: float, lasting: float) -> None:
+        """Take in what is older than all own entries, and what lies where they leave more than `gap` open.
+
+        Args:
+            at: When each entry began, ascending.
+            lasting: Seconds that each of them stands for.
+        """
+        if not len(at):
+            return
         own_at, own_values = self.arrays()
-        older = at < own_at[0] if len(own_at) else np.ones(len(at), dtype=bool)
-        self._replace(np.concatenate([at[older], own_at]), np.concatenate([values[older], own_values]))
+        end = max([at[-1] + lasting, *own_at[-1:]])
+        edges = np.concatenate([[-np.inf], own_at, [end]])
+        after = np.searchsorted(edges, at, side="right")
+        before, behind = edges[after - 1], edges[after]
+        missing = (before < at) & (at + lasting <= behind) & (behind - before > gap)
+        merged = np.concatenate([own_at, at[missing]])
+        order = np.argsort(merged, kind="stable")
+        self._replace(merged[order], np.concatenate([own_values, values[missing]])[order])
 
     def arrays(self) -> tuple[Floats, Floats]:
         return self._at[self._begin : self._end], self._values[self._begin : self._end]

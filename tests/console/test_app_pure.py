@@ -136,12 +136,34 @@ class TestRecentSamples:
 
     def test_recorded_time_comes_before_what_was_heard_since(self) -> None:
         recent = RecentSamples()
-        recent.add(canned.sample(NOW - 5))
+        recent.add(canned.sample(NOW - 2))
         recent.preload(canned.history(NOW - 900, NOW, points=900))
         at = recent.series("gpu_memory_used").at
         assert np.all(np.diff(at) > 0)
-        assert at[-1] == NOW - 5
+        assert at[-1] == NOW - 2
         assert np.array_equal(recent.series("host_memory_total").at, at)
+
+    def test_recorded_time_fills_what_a_lost_connection_left_open(self) -> None:
+        recent = RecentSamples()
+        heard = [*range(-100, -80), *range(-20, 0)]
+        for second in heard:
+            recent.add(canned.sample(NOW + second + 0.25))
+        own = recent.series("gpu_memory_used")
+        recent.preload(canned.history(NOW - 900, NOW, points=900))
+        line = recent.series("gpu_memory_used")
+        assert np.all(np.diff(line.at) > 0) and np.diff(line.at).max() < 5
+        assert line.at[0] < NOW - 890
+        kept = np.isin(line.at, own.at)
+        assert np.array_equal(line.mean[kept], own.mean)
+        inside = line.at[(line.at > NOW - 100) & ~kept]
+        assert inside.min() > NOW - 80.8 and inside.max() < NOW - 19.7, "and only there"
+
+    def test_recorded_time_that_nothing_was_heard_after_yet_is_taken_too(self) -> None:
+        recent = RecentSamples()
+        recent.add(canned.sample(NOW - 60))
+        recent.preload(canned.history(NOW - 900, NOW, points=900))
+        at = recent.series("gpu_memory_used").at
+        assert at[-1] >= NOW - 1 and np.diff(at).max() < 5
 
     def test_what_was_read_long_ago_is_not_there_now(self) -> None:
         recent = RecentSamples()
