@@ -119,6 +119,7 @@ class Questions:
         self._app.run_worker(self._ask_standing(), group="standing", exclusive=True)
 
     async def _ask_standing(self) -> None:
+        from embedctl.study_data import of_both
         from embedctl_console.state import Standing, Topic
 
         engine, state = self._app.engine, self._app.state
@@ -126,10 +127,10 @@ class Questions:
 
         def ask() -> Standing:
             others = tuple(found for kind in OTHER_STUDIES for found in engine.studies(kind, 1))
-            checks = engine.studies("check", 1)
-            if not checks:
+            check = of_both(engine.studies("check"))
+            if check is None:
                 return Standing(None, others=others)
-            return Standing(checks[0], engine.check_changes() or (), others)
+            return Standing(check, engine.check_changes() or (), others)
 
         try:
             state.standing = await run_in_thread(ask)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from embedctl.records import CheckReport, CoexistReport, QualityReport, Study
+from embedctl.records import CheckReport, CoexistReport, QualityReport, Study, StudySummary
 
 Report = TypeVar("Report")
 
@@ -26,6 +27,11 @@ def report_of(kind: type[Report], study: Study) -> Report:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind).validate_python(study.data)
+
+
+def of_both(checks: Sequence[StudySummary]) -> StudySummary | None:
+    """The newest check of both backends: one of a single backend says nothing of a switch."""
+    return next((one for one in checks if one.state == "done" and len(one.title.split(" and ")) > 1), None)
 
 
 def check_report(study: Study) -> CheckReport:

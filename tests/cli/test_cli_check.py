@@ -92,6 +92,14 @@ def test_if_changed_answers_from_the_last_check(cli: CommandLine, fake: FakeEngi
 def test_last_shows_and_runs_nothing(cli: CommandLine, fake: FakeEngine) -> None:
     assert cli("check", "--last").code == 1
     assert not any(call[0] == "check" for call in fake.calls)
+    fake.stored_studies[9] = replace(
+        canned.check_study(9, at=canned.NOW),
+        title="native",
+        verdict="undecided",
+        headline="undecided: native alone",
+    )
+    assert "check 4, " in cli("check", "--last").out
+    assert "nothing has changed since check 4 of" in cli("check", "--if-changed").err
     fake.stored_studies.clear()
     outcome = cli("check", "--last")
     assert outcome.code == 2

@@ -12,11 +12,11 @@ from embedctl.cli.check_text import show_check
 from embedctl.cli.jobs import follow
 from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit_json, say
-from embedctl.cli.studies import EXIT_UNDECIDED, last_study
+from embedctl.cli.studies import EXIT_UNDECIDED
 from embedctl.errors import UsageError
 from embedctl.format import format_moment
 from embedctl.records import CheckReport, Outcome, Study
-from embedctl.study_data import check_report
+from embedctl.study_data import check_report, of_both
 from embedctl.text_files import texts_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def check(
             "check; otherwise that one's answer and exit code.",
         ),
     ] = False,
-    last: Annotated[bool, typer.Option("--last", help="Show the last check; run none.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Show the last check of both; run none.")] = False,
     allow_limits: Annotated[
         bool, typer.Option("--allow-limits", help="Exit code 0 for “safe with limits”, too.")
     ] = False,
@@ -74,7 +74,10 @@ def check(
 
 
 def _last(opened: EngineFacade) -> Study:
-    return last_study(opened, "check", missing="There was no check yet", remedy="`embedctl check` makes one")
+    found = of_both(opened.studies("check"))
+    if found is None:
+        raise UsageError("There was no check of both backends yet", remedy="`embedctl check` makes one")
+    return opened.study(found.id)
 
 
 def _unchanged(opened: EngineFacade) -> Study | None:

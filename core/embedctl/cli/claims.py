@@ -57,13 +57,13 @@ def claims(
 def adr(output: OutputOption = None) -> None:
     """A decision record (Markdown) on the active backend, filled from this machine's runs and studies."""
     from embedctl.report.adr import Subject, decision_record
-    from embedctl.study_data import check_report
+    from embedctl.study_data import check_report, of_both
 
     with engine() as opened:
         opened.refresh()
         status = opened.status()
-        checks = opened.studies("check", 1)
-        last_check = opened.study(checks[0].id) if checks else None
+        newest = of_both(opened.studies("check"))
+        last_check = opened.study(newest.id) if newest is not None else None
         subject = Subject(
             claims=opened.claims(),
             status=status,

@@ -15,8 +15,10 @@ from embedctl.engine.jobs import Job
 from embedctl.engine.lifecycle import Lifecycle
 from embedctl.engine.memory import LatestSample
 from embedctl.engine.parts import Parts
+from embedctl.engine.surroundings import surroundings
 from embedctl.errors import BackendError, BackendOutOfMemoryError, CanaryError
 from embedctl.records import (
+    ENVIRONMENT,
     BackendName,
     ClaimsReport,
     EmbedResult,
@@ -26,7 +28,7 @@ from embedctl.records import (
     Study,
 )
 from embedctl.settings import Settings
-from embedctl.study_data import check_report, data_of
+from embedctl.study_data import check_report, data_of, of_both
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,10 +90,12 @@ class Studies:
         self._clock = clock
 
     def check_changes(self) -> tuple[str, ...] | None:
-        """What has changed since the last check that came to an answer; None without one."""
+        """What has changed since the last check of both backends; None if there is none with an answer."""
         from embedctl.lab.changes import changes
 
-        last = self._parts.store.latest_study("check")
+        store = self._parts.store
+        newest = of_both(store.studies("check", _NEWEST))
+        last = store.study(newest.id) if newest is not None else None
         if last is None or last.verdict == "undecided":
             return None
         for backend in self._parts.backends.values():
@@ -114,6 +118,7 @@ class Studies:
         from embedctl.lab.tokens import token_counter
 
         at, started = self._clock(), time.monotonic()
+        around = surroundings(self._latest.sample)  # before anything of ours computes
         texts = texts_for_check(own, own_name)
         folder = self._parts.hub.folder()
         count = token_counter(folder) if folder else None
@@ -134,7 +139,7 @@ class Studies:
                 backends=report.backends,
                 fingerprints=tuple(evidence.fingerprint for evidence in evidences),
                 seconds=time.monotonic() - started,
-                data=data_of(report),
+                data={**data_of(report), ENVIRONMENT: around},
             )
         )
 
@@ -151,6 +156,7 @@ class Studies:
         from embedctl.lab.quality import headline
 
         at, started = self._clock(), time.monotonic()
+        around = surroundings(self._latest.sample)
         report = QualityStudy(self._parts, self._lifecycle, self._loaded, self._fingerprint).ask(
             job, question
         )
@@ -165,7 +171,7 @@ class Studies:
                 backends=tuple(dict.fromkeys(one.backend for one in report.variants)),
                 fingerprints=tuple(one.fingerprint for one in report.variants),
                 seconds=time.monotonic() - started,
-                data=data_of(report),
+                data={**data_of(report), ENVIRONMENT: around},
             )
         )
 
@@ -181,6 +187,7 @@ class Studies:
         from embedctl.lab.coexist import headline
 
         at, started = self._clock(), time.monotonic()
+        around = surroundings(self._latest.sample)
         memory = Memory(self._machine, self._latest, self._settings.engine.memory_floor_gib)
         report, marks = ask(job, question, self._parts, self._loaded, self._fingerprint, memory)
         return self._keep(
@@ -194,7 +201,7 @@ class Studies:
                 backends=question.backends,
                 fingerprints=marks,
                 seconds=time.monotonic() - started,
-                data=data_of(report),
+                data={**data_of(report), ENVIRONMENT: around},
             )
         )
 

@@ -19,6 +19,8 @@ _FIGURES: Final = (
 )
 _BUSY_PERCENT: Final = 20.0
 _MOST: Final = 5
+LOOK_S: Final = 0.3
+"""Between two looks at what other processes compute."""
 
 
 def surroundings(sample: Sample | None) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def _busy_processes(own: psutil.Process) -> list[str]:
         except psutil.Error:
             continue
         seen.append(process)
-    psutil.cpu_percent(interval=0.3)
+    psutil.cpu_percent(interval=LOOK_S)
     busy = []
     for process in seen:
         try:

@@ -66,10 +66,11 @@ from embedctl.records.runs import (
     RunSummary,
 )
 from embedctl.records.serving import BackendHealth, Condition, Health, Trial, TrialReport
-from embedctl.records.studies import Study, StudySummary
+from embedctl.records.studies import ENVIRONMENT, Study, StudySummary
 from embedctl.records.timeline import Event, Finding, Severity, Status
 
 __all__ = [
+    "ENVIRONMENT",
     "BackendHealth",
     "BackendName",
     "BackendState",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from embedctl.records.backends import BackendName, Fingerprint
 
+ENVIRONMENT: Final = "environment"
+"""In a study's data, beside its report: the machine at the time."""
 StudyState = Literal["done", "cancelled", "failed"]
 
 
@@ -31,6 +33,11 @@ class Study:
     """What JSON knows, laid out by the kind: a `CheckReport`, `QualityReport` or `CoexistReport`; see
     `embedctl.study_data`."""
     state: StudyState = "done"
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """The machine at the time of the study, as a run has it; empty of one that was kept without."""
+        return self.data.get(ENVIRONMENT) or {}
 
 
 @dataclass(frozen=True, slots=True)

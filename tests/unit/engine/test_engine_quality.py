@@ -71,6 +71,7 @@ def test_two_backends_are_asked_and_the_study_is_kept(bench: Rig) -> None:
     assert (study.kind, study.backends) == ("quality", ("native", "ollama"))
     assert [variant.name for variant in report.variants] == ["native", "ollama"]
     assert report.variants[0].fingerprint.driver == "580"
+    assert study.environment["kernel"]
     assert bench.engine.study(study.id) == study
     [event] = bench.engine.events(kinds=["quality"])
     assert event.detail == {"study": study.id, "seconds": study.seconds}
@@ -157,6 +158,7 @@ def test_coexistence_of_each_backend_is_kept_and_told(bench: Rig) -> None:
         assert row.least_memory.value is not None
         assert 50 * GIB < row.least_memory.value < 60 * GIB
     assert "simulated" in report.notes[0]
+    assert study.environment["kernel"] and "gpu_sm_clock" in study.environment
     [event] = bench.engine.events(kinds=["coexist"])
     assert event.severity in (Severity.OK, Severity.WARNING)
     assert event.detail == {"study": study.id, "seconds": study.seconds}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,9 +13,9 @@ import pytest
 from embedctl.errors import BackendError, BackendUnavailableError, CanaryError, UsageError
 from embedctl.lab.check_texts import CheckTexts
 from embedctl.progress import CancelToken
-from embedctl.records import BackendState, JobState, Severity, Study
+from embedctl.records import ENVIRONMENT, BackendState, JobState, Severity, Study
 from embedctl.settings import Settings
-from embedctl.study_data import check_report, data_of, report_of
+from embedctl.study_data import check_report, data_of, of_both, report_of
 from tests.support import canned
 from tests.support.check_targets import few_texts
 from tests.support.engines import GIB, Rig, rig
@@ -48,6 +49,10 @@ def test_a_check_is_kept_and_told_and_leaves_nothing_loaded(bench: Rig) -> None:
     assert [summary.id for summary in bench.engine.studies("check")] == [study.id]
     assert [mark.backend for mark in study.fingerprints] == ["native", "ollama"]
     assert study.fingerprints[0].driver == "580"
+    around = study.environment
+    assert around["kernel"] == platform.release() and around["embedctl"]
+    assert {"governor", "co_tenants", "load_average"} <= around.keys()
+    assert replace(study, data=data_of(check_report(study))).environment == {}, "as they were kept before"
     [event] = bench.engine.events(kinds=["check"])
     assert (event.severity, event.detail) == (Severity.OK, {"study": study.id, "seconds": study.seconds})
     for backend in (bench.native, bench.ollama):
@@ -180,7 +185,12 @@ def test_what_has_changed_since_the_last_check(bench: Rig, monkeypatch: pytest.M
         bench.ollama, "fingerprint", lambda: replace(newer, backend_version="2.0", dtype=None)
     )
     assert bench.engine.check_changes() == ("ollama backend_version: 1.0 → 2.0",)
-    assert checked(bench, backends=["native"]).verdict == "undecided"
+
+    def gone(_: CancelToken) -> None:
+        raise BackendUnavailableError("Ollama is gone")
+
+    bench.ollama.on_load = gone
+    assert checked(bench).verdict == "undecided"
     assert bench.engine.check_changes() is None, "an open question is asked again"
 
 
@@ -195,10 +205,18 @@ def test_a_changed_setting_is_a_change(tmp_path: Path) -> None:
 def test_a_report_comes_back_from_its_data_as_it_was(bench: Rig) -> None:
     study = checked(bench)
     report = check_report(study)
-    assert data_of(report) == study.data
+    assert {**data_of(report), ENVIRONMENT: study.environment} == study.data
     assert report_of(type(report), study) == report
     with pytest.raises(ValueError, match="kind quality"):
         check_report(replace(study, kind="quality"))
+
+
+def test_a_check_of_one_backend_is_not_the_last_check_of_both(bench: Rig) -> None:
+    both = checked(bench)
+    checked(bench, backends=["native"])
+    assert bench.engine.check_changes() == ()
+    newest = of_both(bench.engine.studies("check"))
+    assert newest is not None and newest.id == both.id
 
 
 def test_a_check_a_day_does_not_hide_what_else_the_claims_rest_on(bench: Rig) -> None:
