@@ -129,7 +129,7 @@ def test_a_logarithmic_frame() -> None:
     assert (
         show(draw(scene(log=True), 60, 12))
         == """
-Latency                                               ● LIVE
+Latency · log                                         ● LIVE
 ● native 60.0 ms   ■ ollama 40.0 ms
   100 ms ┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈╎ollama → native┈┈┈┈┈┈┈┈┈┈
          │                        ╎
