@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import pytest
 
 from embedctl.errors import BackendError, Cancelled
-from embedctl.lab.coexist import Plan, Room, headline, judged, side_by_side, verdict_of
+from embedctl.lab.coexist import Plan, Room, headline, judged, p99_gained, side_by_side, verdict_of
+from embedctl.lab.open_loop import poisson
 from embedctl.lab.stages import Bench
+from embedctl.lab.statistics import percentile, percentile_ratio
 from embedctl.lab.targets import RealPace
 from embedctl.lab.window import SampleWindow
 from embedctl.progress import CancelToken
@@ -153,3 +158,48 @@ def test_the_verdict(
     found, reasons = verdict_of(kept, slower, errors, least, Plan(), FLOOR)
     assert found == verdict
     assert why in " ".join(reasons)
+
+
+def rounds_of(seed: int, *, slower: float = 1.0, rounds: int = 6) -> list[list[float]]:
+    """Texts at half of what a server of 20 ms manages, for 10 s; they wait for each other."""
+    noise, found = random.Random(seed), []
+    for number in range(rounds):
+        free, latencies = 0.0, []
+        for at in poisson(25.0, 10.0, random.Random(f"{seed // 2}:{number}")):  # as alone, so together
+            free = max(free, at) + 0.02 * slower * noise.lognormvariate(0, 0.1)
+            latencies.append(1e3 * (free - at))
+        found.append(latencies)
+    return found
+
+
+def test_the_p99_gained_is_covered_although_texts_wait_for_each_other() -> None:
+    pairs = zip(rounds_of(10**6, rounds=200), rounds_of(10**6 + 1, slower=1.3, rounds=200), strict=True)
+    truth = math.exp(
+        statistics.fmean(math.log(percentile(b, 0.99) / percentile(a, 0.99)) for a, b in pairs)  # type: ignore[operator]
+    )
+    missed = by_single_texts = 0
+    for seed in range(60):
+        alone, together = rounds_of(2 * seed), rounds_of(2 * seed + 1, slower=1.3)
+        found = p99_gained(alone, together)
+        assert found is not None and found.low is not None and found.high is not None
+        missed += not found.low <= truth <= found.high
+        single = percentile_ratio([*chain(*alone)], [*chain(*together)], 0.99)
+        assert single is not None and single.low is not None and single.high is not None
+        by_single_texts += not single.low <= truth <= single.high
+    assert missed <= 7
+    assert by_single_texts >= 10  # what it would be otherwise
+
+
+def test_of_too_few_texts_or_rounds_the_p99_gained_has_no_interval() -> None:
+    for alone in (rounds_of(1, rounds=2), [[1.0] * 60] * 6, [[1.0] * 400, [], [1.0] * 400]):
+        found = p99_gained(alone, alone)
+        assert found is not None and found.low is None and found.estimate == pytest.approx(1.0)
+    assert p99_gained([[]], [[]]) is None
+
+
+def test_requests_that_fail_without_the_model_are_not_its_doing() -> None:
+    def judge(errors: int, alone: int) -> tuple[str, tuple[str, ...]]:
+        return verdict_of(GOOD, FAST, errors, ROOM, PLAN, FLOOR, alone)
+
+    assert judge(3, 5)[0] == "undecided" and "5 requests failed" in judge(3, 5)[1][0]
+    assert judge(9, 5)[0] == "do not fit"
