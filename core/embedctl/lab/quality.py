@@ -274,6 +274,7 @@ def _answer(
         for one in found
         if one.variant.failed
     ]
+    reasons += _untried_limits([one.variant for one in found])
     reasons += [
         f"{one.variant} is worse than {one.baseline}: {in_words(one)}"
         for one in differences
@@ -286,6 +287,19 @@ def _answer(
     if worst == "undecided" and deciding:
         reasons.append("too few queries to tell within the threshold")
     return worst, tuple(reasons)
+
+
+def _untried_limits(variants: Sequence[QualityVariant]) -> list[str]:
+    """Of length limits laid against each other: those that cut nothing are the same to these texts."""
+    limits = sorted(
+        int(one.changes["max_tokens"])
+        for one in variants
+        if "max_tokens" in one.changes and not one.cut and not one.failed
+    )
+    if len(limits) < 2:
+        return []
+    told = " and ".join(f"{limit:,}" for limit in limits)
+    return [f"no text has more than {limits[0]:,} tokens, so that limits of {told} cannot differ on this set"]
 
 
 def _lost(base: Found, others: Sequence[Found], sets: Sequence[SearchSet]) -> tuple[LostQuery, ...]:

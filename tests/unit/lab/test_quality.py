@@ -316,3 +316,32 @@ def test_a_equals_a_is_never_called_a_difference(noise: float, alike: int) -> No
     verdicts = [judge([noisy("a"), noisy("b")], [one]).verdict for _ in range(40)]
     assert verdicts.count("no difference that matters") >= alike
     assert not {"better", "worse"} & set(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("cut", "told"),
+    [
+        ({64: 9, 512: 0}, ""),
+        ({64: 9, 512: 1, 8192: 0}, ""),
+        (
+            {512: 0, 8192: 0},
+            "no text has more than 512 tokens, so that limits of 512 and 8,192 cannot differ",
+        ),
+        (
+            {64: 9, 8192: 0, 512: 0},
+            "no text has more than 512 tokens, so that limits of 512 and 8,192 cannot",
+        ),
+    ],
+)
+def test_limits_that_cut_no_text_are_told_to_be_untried(cut: dict[int, int], told: str) -> None:
+    def limited(limit: int, count: int) -> QualityTarget:
+        plain = target(f"native max_tokens={limit}")
+
+        def embed(texts: Sequence[str]) -> EmbedResult:
+            return replace(plain.embed(texts), truncated=tuple(range(count)) if len(texts) > 1 else ())
+
+        return replace(plain, changes={"max_tokens": str(limit)}, embed=embed)
+
+    report = ask(*(limited(limit, count) for limit, count in cut.items()), of=sets(queries=20))
+    assert report.verdict in ("no difference that matters", "undecided")
+    assert any(told in reason for reason in report.reasons) if told else not report.reasons
