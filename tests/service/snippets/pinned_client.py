@@ -2,7 +2,7 @@ import httpx
 from openai import ConflictError, OpenAI
 
 gateway = "http://127.0.0.1:11435"
-fingerprint = httpx.get(f"{gateway}/fingerprint").json()["digest"]  # null until the backend is loaded; keep it
+fingerprint = httpx.get(f"{gateway}/fingerprint").json()["digest"]  # null before its first load
 client = OpenAI(
     base_url=f"{gateway}/v1",
     api_key="not needed on this machine",
