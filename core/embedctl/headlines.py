@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from embedctl.records import Comparison, Run, RunSummary
+from embedctl.verdicts import JUDGED_BY, times_as_long
+
+_MOST_TIMES: Final = 100
 
 
 def summarize(run: Run) -> RunSummary:
@@ -43,6 +49,21 @@ def times_as(comparison: Comparison, ratio: str) -> str:
         return f"{comparison.candidate} {ratio}× the goodput of {baseline}"
     by = " by p95" if comparison.metric == "p95" else ""
     return f"{comparison.candidate} {ratio}× as fast as {baseline}{by}"
+
+
+def told_verdict(comparison: Comparison) -> str:
+    """The verdict; of one that is undecided also how much longer it would take: `undecided (≈9× as long)`."""
+    longer = times_as_long(comparison.ratio) if comparison.verdict == "undecided" else None
+    if longer is None:
+        return comparison.verdict
+    times = f"≈{max(2, math.ceil(longer))}" if longer <= _MOST_TIMES else f">{_MOST_TIMES}"
+    return f"undecided ({times}× as long)"
+
+
+def judged_by(run: Run) -> tuple[str, ...]:
+    """What stands below a run's verdicts."""
+    told = any("as long" in told_verdict(one) for one in run.comparisons)
+    return (JUDGED_BY, *(("in brackets: how much longer it would take to decide, about",) if told else ()))
 
 
 def _short(ratio: float) -> str:

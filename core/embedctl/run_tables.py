@@ -11,6 +11,7 @@ from typing import Final
 
 from embedctl.format import ABSENT, format_bytes, format_ms, format_number
 from embedctl.records import BackendName, Figure, FigureDelta, Measurement, Run
+from embedctl.verdicts import CHANGES_JUDGED_BY
 
 _LEFT: Final = frozenset({"shape", "load", "start", "backend", "verdict", "measured with", "figure"})
 
@@ -85,8 +86,17 @@ def changes(deltas: Sequence[FigureDelta]) -> Table | None:
             )
         )
     return Table(
-        "Changes that matter", ("shape", "backend", "figure", "B/A", "interval", "verdict"), tuple(rows)
+        "Changes that matter",
+        ("shape", "backend", "figure", "B/A", "interval", "verdict"),
+        tuple(rows),
+        changes_notes(deltas),
     )
+
+
+def changes_notes(deltas: Sequence[FigureDelta]) -> tuple[str, ...]:
+    """What the changes are judged by, and how many of them are open."""
+    open_ = sum(delta.verdict == "undecided" for delta in deltas)
+    return CHANGES_JUDGED_BY, f"undecided, and so not told: {open_} of {len(deltas)} figures"
 
 
 def _requests(rows: Sequence[Measurement]) -> Table:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from embedctl.errors import StoreCorruptError
+from embedctl_console.screens.benchmarks_text import comparison_text
+from tests.support import canned
 from tests.support.console import press, running, screen_text, settle
 from tests.support.fake_engine import FakeEngine, fresh_engine
 
@@ -37,6 +41,7 @@ async def test_enter_opens_a_run_and_escape_comes_back() -> None:
         assert "3.92×  3.68–4.19" in text
         assert "▲ faster" in text
         assert "? undecided" in text
+        assert "judged by: the whole interval beyond 1.05 times as fast" in text
         await press(pilot, "escape")
         assert "3 runs" in screen_text(pilot)
 
@@ -51,6 +56,7 @@ async def test_two_marked_runs_are_laid_side_by_side() -> None:
         text = screen_text(pilot)
         assert "0.62▲" in text
         assert "native dtype: float32 → float16" in text
+        assert "judged by: the whole interval beyond 1.05×" in text
 
 
 async def test_a_third_mark_drops_the_first() -> None:
@@ -80,3 +86,23 @@ async def test_a_store_that_cannot_be_read_is_told() -> None:
     async with running(engine) as pilot:
         await press(pilot, "3")
         assert "The history is damaged" in screen_text(pilot)
+
+
+def test_an_arrow_stands_only_where_the_interval_decides() -> None:
+    base, fast = canned.run(6, slowdown=1.6), canned.run(7)
+    both = canned.compare(base, fast)
+    lines = comparison_text(both, 100).plain.splitlines()
+
+    def ratios(shape: str, backend: str) -> str:
+        return next(line for line in lines if line.startswith(f"{shape:<13}{backend}"))
+
+    assert "0.62▲" in ratios("one text", "native")
+    assert "1.00=" in ratios("one text", "ollama")
+    assert "1.60 " in ratios("one text", "native"), "texts/s of one client have no interval"
+    assert "1.00 " in ratios("batch of 128", "ollama"), "a request in 24 failed"
+    other = replace(both, conflicts=("native dtype: float32 → float16",))
+    said = comparison_text(other, 100).plain
+    assert "0.62 " in said and "▲ better" in said and "0.62▲" not in said
+    assert "Changes that matter" not in said
+    noted = replace(both, notes=("native, one text: no verdict on its speed, 9 of 80 requests failed (B)",))
+    assert "9 of 80 requests failed (B)" in comparison_text(noted, 100).plain

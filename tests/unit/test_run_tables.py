@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from embedctl.headlines import judged_by, told_verdict
 from embedctl.lab.presets import PRESETS
-from embedctl.records import Figure, FigureDelta, Interval, Measurement, MeasurementKind, Run
+from embedctl.records import Comparison, Figure, FigureDelta, Interval, Measurement, MeasurementKind, Run
 from embedctl.run_tables import Table, changes, tables
 from tests.support import canned
 
@@ -97,4 +100,29 @@ def test_changes_name_what_is_better_or_worse_and_nothing_else() -> None:
     table = changes([same, worse])
     assert table is not None
     assert table.rows == (("one text", "native", "p95", "1.30×", "1.25–1.35", "worse"),)
+    assert table.notes == (
+        "judged by: the whole interval beyond 1.05×, or 1/1.05; of a quality ±0.01",
+        "undecided, and so not told: 0 of 2 figures",
+    )
+    assert widest(table) <= 78
     assert changes([same]) is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"),
+    [
+        (Interval(1.0, 0.9, 1.1), "undecided (≈5× as long)"),
+        (Interval(1.0, 0.94, 1.06), "undecided (≈2× as long)"),
+        (Interval(1.05, 0.9, 1.2), "undecided"),  # right on the edge: nobody can tell
+        (Interval(1.045, 0.9, 1.2), "undecided (>100× as long)"),
+        (Interval(1.0, None, None), "undecided"),
+        (Interval(3.0, 2.9, 3.1), "undecided"),  # for another reason than its width
+    ],
+)
+def test_an_undecided_verdict_tells_how_much_longer_it_would_take(ratio: Interval, told: str) -> None:
+    found = Comparison("load 60 %", "p95", "ollama", "native", ratio, "undecided")
+    assert told_verdict(found) == told
+    notes = judged_by(replace(canned.run(), comparisons=(found,)))
+    assert notes[0] == "judged by: the whole interval beyond 1.05 times as fast, or as slow"
+    assert len(notes) == (2 if "long" in told else 1)
+    assert told_verdict(replace(found, verdict="slower")) == "slower"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from textual.content import Content
 
 from embedctl.format import ABSENT, format_bytes, format_duration, format_moment, format_number
-from embedctl.run_tables import Table, changes, tables
+from embedctl.headlines import judged_by, told_verdict
+from embedctl.run_tables import Table, changes, changes_notes, tables
 from embedctl_console.actions import NO_KEYMAP, key_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ _VERDICTS: Final = {
     "slower": ("▼", "$text-error"),
     "no difference that matters": ("=", "$text-muted"),
     "undecided": ("?", "$text-warning"),
+}
+
+
+_CHANGES: Final = {
+    "better": ("▲", "$text-success"),
+    "worse": ("▼", "$text-error"),
+    "no difference that matters": ("=", "$text-muted"),
 }
 
 
@@ -91,6 +99,7 @@ def run_text(run: Run) -> Content:
         pair = f"{first.candidate} is as {first.baseline}"
         heading = f"How many times as fast {pair} ({first.ratio.level:.0%} interval)"
         rows += [Content(""), _muted(heading), *(_comparison(comparison) for comparison in run.comparisons)]
+        rows += map(_muted, judged_by(run))
     rows += [Content(""), Content.assemble(("workload  ", "$text-muted"), run.workload)]
     rows += [_fingerprint(fingerprint) for fingerprint in run.fingerprints]
     rows += [Content.assemble(("note      ", "$text-muted"), note) for note in run.notes]
@@ -124,7 +133,7 @@ def _comparison(row: Comparison) -> Content:
     sign, style = _VERDICTS[row.verdict]
     return Content.assemble(
         f"{row.shape:<13}{ratio.estimate:>6.2f}×  {interval:<14}{row.metric:<12}",
-        (f"{sign} {row.verdict}", f"bold {style}"),
+        (f"{sign} {told_verdict(row)}", f"bold {style}"),
     )
 
 
@@ -155,15 +164,18 @@ def comparison_text(both: RunComparison, width: int) -> Content:
         _muted(f"{'':<20}{'p50 ms':>27}{'texts/s':>27}"),
         _muted(head + (f"{'peak A':>11}{'peak B':>11}" if peaks else "")),
     ]
-    rows += [_delta(row, peaks=peaks) for row in both.rows]
-    if both.figures and (table := changes(both.figures)) is not None:
-        rows += [Content(""), *_table(table)]
+    rows += [_delta(row, both, peaks=peaks) for row in both.rows]
+    rows.append(_muted("▲ better, ▼ worse, = no difference that matters; no sign: undecided"))
+    if both.figures and not both.conflicts:
+        table = changes(both.figures)
+        rows += [Content(""), *(_table(table) if table else map(_muted, changes_notes(both.figures)))]
     rows.append(Content(""))
     if both.conflicts:
         rows.append(
             Content.assemble(("They did different work; no change here is a verdict:", "bold $text-error"))
         )
         rows += [Content.assemble(("✗ ", "$text-error"), conflict) for conflict in both.conflicts]
+    rows += [Content.assemble(("! ", "$text-warning"), note) for note in both.notes]
     if both.differences:
         rows.append(Content.assemble(("They differ in more than time:", "bold $text-warning")))
         rows += [Content.assemble(("! ", "$text-warning"), difference) for difference in both.differences]
@@ -177,27 +189,30 @@ def _heading(run: RunSummary) -> str:
     return f"run {run.id}{title} · {run.preset} · {format_moment(run.at)} · {run.headline}"
 
 
-def _delta(row: RunDelta, *, peaks: bool) -> Content:
+def _delta(row: RunDelta, both: RunComparison, *, peaks: bool) -> Content:
+    def said(name: str) -> str:
+        """What the interval of a figure's change decides; nothing of runs that did different work."""
+        found = (one for one in both.figures if (one.backend, one.shape) == (row.backend, row.shape))
+        return "" if both.conflicts else next((one.verdict for one in found if one.name == name), "")
+
     return Content.assemble(
         f"{row.shape:<13}",
         (f"{row.backend:<7}", f"$series-{row.backend}"),
         f"{format_number(row.a_p50_ms):>9}{format_number(row.b_p50_ms):>9}",
-        _ratio(row.p50_ratio, better_below=True),
+        _ratio(row.p50_ratio, said("p50")),
         f"{format_number(row.a_texts_per_s):>9}{format_number(row.b_texts_per_s):>9}",
-        _ratio(row.texts_per_s_ratio, better_below=False),
+        _ratio(row.texts_per_s_ratio, said("texts_per_s")),
         f"{format_bytes(row.a_peak_bytes):>11}{format_bytes(row.b_peak_bytes):>11}" if peaks else "",
     )
 
 
-def _ratio(ratio: float | None, *, better_below: bool) -> Content:
+def _ratio(ratio: float | None, said: str) -> Content:
+    """With a sign only where the whole interval is on one side of what matters."""
     if ratio is None:
         return Content(f"{ABSENT:>9}")
-    if abs(ratio - 1) < 0.05:
-        return _muted(f"{ratio:>8.2f}=")
-    better = (ratio < 1) == better_below
-    return Content.assemble(
-        (f"{ratio:>8.2f}{'▲' if better else '▼'}", "$text-success" if better else "$text-error")
-    )
+    sign, style = _CHANGES.get(said, (" ", ""))
+    shown = f"{ratio:>8.2f}{sign}"
+    return Content.assemble((shown, style)) if style else Content(shown)
 
 
 def _muted(text: str) -> Content:

@@ -14,9 +14,9 @@ from embedctl.cli.machine import JsonOption
 from embedctl.cli.output import emit, emit_json, emit_table, say
 from embedctl.errors import UsageError
 from embedctl.format import format_duration, format_moment, format_ms, format_number
-from embedctl.headlines import times_as
+from embedctl.headlines import judged_by, times_as, told_verdict
 from embedctl.records import ConditionOutcome, Run, RunComparison, RunDelta
-from embedctl.run_tables import Table, changes, tables
+from embedctl.run_tables import Table, changes, changes_notes, tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,11 +224,13 @@ def _show(run: Run, as_json: bool) -> None:
                     "n too small"
                     if c.ratio.low is None or c.ratio.high is None
                     else f"{c.ratio.low:.2f}–{c.ratio.high:.2f}",
-                    c.verdict,
+                    told_verdict(c),
                 )
                 for c in run.comparisons
             ],
         )
+        for line in judged_by(run):
+            emit(line)
     for note in run.notes:
         say(note)
 
@@ -252,8 +254,12 @@ def _show_comparison(comparison: RunComparison) -> None:
         _emit(table)
     elif comparison.figures:
         emit("No figure changed by more than what matters, as far as that can be said.")
+        for note in changes_notes(comparison.figures):
+            emit(note)
     for outcome in comparison.conditions:
         emit(_judged(outcome))
+    for note in comparison.notes:
+        say(note)
     for difference in comparison.differences:
         say(f"differs: {difference}")
 

@@ -19,7 +19,6 @@ from embedctl.lab.parts import capacity, depend, goodput_change, load_share, per
 from embedctl.lab.peaks import STARTING, peak_change, peak_source, steady
 from embedctl.lab.statistics import (
     ENOUGH,
-    THRESHOLD,
     percentile,
     percentile_ratio,
     unpaired_difference,
@@ -36,6 +35,7 @@ from embedctl.records import (
     RunComparison,
     RunDelta,
 )
+from embedctl.verdicts import QUALITY_THRESHOLD, THRESHOLD
 
 MATTERS: Final = ("model", "revision", "dtype", "pooling", "normalized", "max_tokens", "dimension")
 """Fields of a fingerprint that decide what was computed; the others decide how fast."""
@@ -49,7 +49,6 @@ _NOT_COMPARED: Final = frozenset(
     }
 )
 _SURROUNDINGS: Final = ("embedctl", "python", "kernel", "cores", "governor")
-_DIFFERENCE_THRESHOLD: Final = 0.01
 
 Change = Literal["better", "worse", "no difference that matters", "undecided"]
 
@@ -206,7 +205,7 @@ def judge(change: Interval, relative: bool, better_up: bool) -> Change:
     """The interval of a change against what matters: 5 % of a ratio, 0.01 of a quality."""
     if change.low is None or change.high is None:
         return "undecided"
-    up, down = (THRESHOLD, 1 / THRESHOLD) if relative else (_DIFFERENCE_THRESHOLD, -_DIFFERENCE_THRESHOLD)
+    up, down = (THRESHOLD, 1 / THRESHOLD) if relative else (QUALITY_THRESHOLD, -QUALITY_THRESHOLD)
     if change.low > up:
         return "better" if better_up else "worse"
     if change.high < down:

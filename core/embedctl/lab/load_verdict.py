@@ -14,8 +14,8 @@ The same backend twice gets "no difference that matters" where the data allow it
 one with a capacity that is known exactly (`tests/unit/lab/test_load_same.py`), p95 at 20 to 60 % is known to
 within 7 to 8 % after 1,800 services (`standard`'s 9 s at 200 texts/s), which cannot show that 5 % are not
 exceeded; to within 3 % after 12,000 (`thorough`'s 60 s), where two runs of three say so; from 30,000 on all
-do. Slower backends get "undecided" at these lengths, and `statistics.times_as_long` tells with it how much
-longer it would take.
+do. Slower backends get "undecided" at these lengths, and `embedctl.verdicts.times_as_long` tells with it how
+much longer it would take.
 """
 
 from __future__ import annotations

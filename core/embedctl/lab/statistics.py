@@ -22,21 +22,19 @@ import math
 import statistics
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from embedctl.records import Figure, Interval
+from embedctl.verdicts import THRESHOLD as THRESHOLD
+from embedctl.verdicts import verdict as verdict
 
 ENOUGH: Final = {0.50: 6, 0.95: 72, 0.99: 368}
 """Requests from which a distribution-free 95 % interval of a percentile has an upper end: q^n ≤ 0.025."""
-THRESHOLD: Final = 1.05
-"""A difference under 5 % matters to nobody."""
 _FEWEST_READINGS: Final = 20
 _FEWEST_CLUSTERS: Final = 10
 _RESAMPLES: Final = 4_000
 _RANKED_FROM: Final = 12
 """Paired blocks from which on signed ranks decide more than Student's t."""
-
-Verdict = Literal["faster", "slower", "no difference that matters", "undecided"]
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -285,32 +283,6 @@ def growth(times: Sequence[float], values: Sequence[float], *, level: float = 0.
     error = math.sqrt(square / (count - 2) / spread * count / worth)
     half = _t(max(1.0, worth - 2), level) * error
     return Interval(slope, slope - half, slope + half, level)
-
-
-def verdict(ratio: Interval, *, threshold: float = THRESHOLD) -> Verdict:
-    """The interval of "times as fast" against a threshold."""
-    if ratio.low is None or ratio.high is None:
-        return "undecided"
-    if ratio.low > threshold:
-        return "faster"
-    if ratio.high < 1 / threshold:
-        return "slower"
-    if ratio.low >= 1 / threshold and ratio.high <= threshold:
-        return "no difference that matters"
-    return "undecided"
-
-
-def times_as_long(ratio: Interval, *, threshold: float = THRESHOLD) -> float | None:
-    """How many times as much must be measured until the verdict is decided, about; None if nobody can tell.
-
-    By the interval's width on a logarithmic scale, which shrinks with the root of the time, and by how far
-    the estimate is from the nearer edge.
-    """
-    if not ratio.low or not ratio.high or verdict(ratio, threshold=threshold) != "undecided":
-        return None
-    gap = abs(abs(math.log(ratio.estimate)) - math.log(threshold))
-    half = max(math.log(ratio.high / ratio.estimate), math.log(ratio.estimate / ratio.low))
-    return (half / gap) ** 2 if gap else None
 
 
 def _t(degrees: float, level: float) -> float:

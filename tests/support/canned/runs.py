@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
+from embedctl.lab.compare import compare as lay_side_by_side
 from embedctl.records import (
     Comparison,
     Interval,
     Measurement,
     Run,
     RunComparison,
-    RunDelta,
     RunSummary,
 )
 from tests.support.canned.backends import fingerprint
@@ -92,28 +93,6 @@ def summary(of: Run) -> RunSummary:
 
 def compare(a: Run, b: Run) -> RunComparison:
     """Two runs side by side, as the engine would lay them."""
-
-    def ratio(x: float | None, y: float | None) -> float | None:
-        return y / x if x and y else None
-
-    later = {(m.backend, m.shape): m for m in b.measurements}
-    rows = []
-    for old in a.measurements:
-        new = later.get((old.backend, old.shape))
-        if new is None:
-            continue
-        rows.append(
-            RunDelta(
-                backend=old.backend,
-                shape=old.shape,
-                a_p50_ms=old.p50_ms,
-                b_p50_ms=new.p50_ms,
-                p50_ratio=ratio(old.p50_ms, new.p50_ms),
-                a_texts_per_s=old.texts_per_s,
-                b_texts_per_s=new.texts_per_s,
-                texts_per_s_ratio=ratio(old.texts_per_s, new.texts_per_s),
-                a_peak_bytes=old.peak_bytes,
-                b_peak_bytes=new.peak_bytes,
-            )
-        )
-    return RunComparison(summary(a), summary(b), tuple(rows), ("native dtype: float32 → float16",))
+    return replace(
+        lay_side_by_side(a, b), a=summary(a), b=summary(b), differences=("native dtype: float32 → float16",)
+    )

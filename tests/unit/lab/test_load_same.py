@@ -14,8 +14,8 @@ from embedctl.lab.compare import compare
 from embedctl.lab.load_verdict import LoadBlock, compare_loads, widened
 from embedctl.lab.open_loop import CAPACITY, poisson
 from embedctl.lab.parts import goodput_change, parts_of
-from embedctl.lab.statistics import times_as_long
 from embedctl.records import Comparison, Figure, FigureDelta, Interval, Measurement, Run
+from embedctl.verdicts import times_as_long
 from tests.support import canned
 
 _SERVICE = 0.005
