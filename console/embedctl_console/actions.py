@@ -183,6 +183,22 @@ ACTIONS: Final = (
     Action("mark", "space", "Mark", "mark a run for comparison (two at most)", "benchmarks"),
     Action("compare", "c", "Compare", "lay the two marked runs side by side", "benchmarks"),
     Action("draw", "d", "Draw", "draw how the latencies of this run are spread", "benchmarks"),
+    Action(
+        "preset",
+        "p",
+        "Preset",
+        "measure both backends, after a choice of how much: quick, standard, thorough",
+        "benchmarks",
+        when=_no_benchmark_runs,
+    ),
+    Action(
+        "resume",
+        "r",
+        "Resume",
+        "go on with the unfinished run under the cursor",
+        "benchmarks",
+        when=_no_benchmark_runs,
+    ),
     # Check
     Action(
         "open",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -263,6 +264,20 @@ def test_benchmarks_without_runs(snap_compare: Any, size: tuple[int, int]) -> No
 @at_all_sizes
 def test_benchmarks_list_with_two_marked(snap_compare: Any, size: tuple[int, int]) -> None:
     assert picture(snap_compare, FakeEngine(), size, "3", "space", "down", "space")
+
+
+@sizes((80, 24))
+def test_the_choice_of_a_preset(snap_compare: Any, size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.stored_runs[7] = replace(engine.stored_runs[7], state="cancelled")
+    assert picture(snap_compare, engine, size, "3", "p", "down")
+
+
+@sizes((80, 24))
+def test_benchmarks_with_one_to_go_on_with(snap_compare: Any, size: tuple[int, int]) -> None:
+    engine = FakeEngine()
+    engine.stored_runs[7] = replace(engine.stored_runs[7], state="cancelled")
+    assert picture(snap_compare, engine, size, "3")
 
 
 @sizes((80, 24))

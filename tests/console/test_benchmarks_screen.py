@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from embedctl.errors import StoreCorruptError
+from embedctl.lab import presets
+from embedctl_console.screens.benchmarks_dialog import PRESETS
 from embedctl_console.screens.benchmarks_text import comparison_text
 from tests.support import canned
 from tests.support.console import press, running, screen_text, settle
@@ -106,3 +108,38 @@ def test_an_arrow_stands_only_where_the_interval_decides() -> None:
     assert "Changes that matter" not in said
     noted = replace(both, notes=("native, one text: no verdict on its speed, 9 of 80 requests failed (B)",))
     assert "9 of 80 requests failed (B)" in comparison_text(noted, 100).plain
+
+
+async def test_a_preset_is_chosen_from_a_list() -> None:
+    engine = FakeEngine()
+    async with running(engine, (80, 24)) as pilot:
+        await press(pilot, "3", "p")
+        assert all(name in screen_text(pilot) for name in ("quick", "standard", "thorough"))
+        await press(pilot, "escape")
+        assert not [call for call in engine.calls if call[0] == "benchmark"]
+        await press(pilot, "p", "down", "enter")
+        assert [call for call in engine.calls if call[0] == "benchmark"] == [
+            ("benchmark", None, "standard", "", None)
+        ]
+        await settle(pilot)
+        assert "p Preset" not in screen_text(pilot), "one at a time"
+
+
+def test_the_presets_are_the_labs() -> None:
+    assert list(presets.PRESETS) == list(PRESETS)
+
+
+async def test_an_unfinished_run_is_gone_on_with_and_another_is_not() -> None:
+    engine = FakeEngine()
+    engine.stored_runs[6] = replace(engine.stored_runs[6], state="cancelled")
+    async with running(engine, (120, 40)) as pilot:
+        await press(pilot, "3", "r")
+        assert "r Resume" not in screen_text(pilot)
+        await press(pilot, "down")
+        assert "r Resume" in screen_text(pilot)
+        await press(pilot, "r")
+        assert [call for call in engine.calls if call[0] == "resume_benchmark"] == [("resume_benchmark", 6)]
+        engine.job("benchmark").finish()
+        await settle(pilot)
+        assert "cancelled" not in screen_text(pilot)
+        assert "r Resume" not in screen_text(pilot)

@@ -24,13 +24,13 @@ _LEAVE = {"everywhere.quit", "everywhere.quit-now"}
 _CALLS = (
     *("refresh", "load", "unload", "plan_switch", "switch", "benchmark", "check", "check_changes", "doctor"),
     *("model", "download", "pull", "verify", "remove_model", "cancel_job", "annotate", "tokens", "embed"),
-    *("runs", "run", "compare_runs", "studies", "study", "quality", "nearest"),
+    *("runs", "run", "compare_runs", "resume_benchmark", "studies", "study", "quality", "nearest"),
     *("history", "events", "recorded_span", "export_csv"),
 )
 _CHARTED = ("dashboard", "history")
 _DIALOGS = (
     *(("dashboard", "s"), ("models", "r"), ("history", "a"), ("history", "e"), ("settings", "enter")),
-    ("playground", "ctrl+o"),
+    *(("playground", "ctrl+o"), ("benchmarks", "p")),
 )
 """Screens with the keys that open a dialog there."""
 

@@ -14,6 +14,7 @@ from embedctl.errors import EmbedctlError
 from embedctl.records import RunSummary
 from embedctl_console.actions import NO_KEYMAP, bindings_of
 from embedctl_console.screens.base import ConsoleScreen
+from embedctl_console.screens.benchmarks_dialog import PresetDialog
 from embedctl_console.screens.benchmarks_text import comparison_text, list_text, run_cells, run_text
 from embedctl_console.screens.distribution import DistributionScreen
 from embedctl_console.screens.reading import ReadingScreen
@@ -121,6 +122,11 @@ class BenchmarksScreen(ConsoleScreen):
             text = list_text(self._runs, self._marked, measuring=self._measuring, keymap=self._keymap)
         self.query_one("#about", Text).show(text)
 
+    def _is_unfinished(self) -> bool:
+        """Whether the run under the cursor can be gone on with, as far as the list tells."""
+        row = self._table.cursor_row
+        return 0 <= row < len(self._runs) and self._runs[row].state != "done"
+
     def _under_cursor(self) -> int | None:
         row = self._table.cursor_row
         return self._runs[row].id if 0 <= row < len(self._runs) else None
@@ -132,6 +138,8 @@ class BenchmarksScreen(ConsoleScreen):
             return bool(self._runs)
         if action == "compare":
             return len(self._marked) == 2
+        if action == "resume" and not self._is_unfinished():
+            return False
         return super().check_action(action, parameters)
 
     def action_mark(self) -> None:
@@ -151,6 +159,7 @@ class BenchmarksScreen(ConsoleScreen):
     @on(DataTable.RowHighlighted)
     def _row_highlighted(self) -> None:
         """A tall screen shows the run under the cursor below the list."""
+        self.refresh_bindings()
         run_id = self._under_cursor()
         if run_id is not None and not self.has_class("-short"):
             self.run_worker(self._preview(run_id), group="preview", exclusive=True)
@@ -184,3 +193,15 @@ class BenchmarksScreen(ConsoleScreen):
         self.app.push_screen(
             ReadingScreen(lambda width: comparison_text(engine.compare_runs(older, newer), width))
         )
+
+    def action_preset(self) -> None:
+        def chosen(preset: str | None) -> None:
+            if preset:
+                self.console.jobs.start(lambda: self.console.engine.benchmark(preset=preset))
+
+        self.app.push_screen(PresetDialog(), chosen)
+
+    def action_resume(self) -> None:
+        run_id = self._under_cursor()
+        if run_id is not None:
+            self.console.jobs.start(lambda: self.console.engine.resume_benchmark(run_id))

@@ -50,7 +50,9 @@ def list_text(
             "No run is stored yet.\n\n",
             (key_of("everywhere.benchmark", keymap), _KEY),
             " measures both backends: one text, batches of 16 to 128, with warm-up and interleaved, "
-            "and keeps every latency together with what it depends on.",
+            "and keeps every latency together with what it depends on. ",
+            (key_of("benchmarks.preset", keymap), _KEY),
+            " measures more, and for longer: loads, lengths, energy, a soak.",
         )
     if len(marked) == 2:
         a, b = sorted(marked)
