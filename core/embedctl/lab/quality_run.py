@@ -60,8 +60,11 @@ def with_quality(run: Run, study: Study) -> Run:
     return replace(
         run,
         measurements=(*run.measurements, *quality.measurements),
+        fingerprints=(
+            *run.fingerprints, *(mark for mark in quality.fingerprints if mark.backend not in known),
+        ),
         workload=f"{run.workload}; {quality.workload}",
-    )
+    )  # fmt: skip
 
 
 def _row(report: QualityReport, score: QualityScore) -> Measurement:

@@ -54,3 +54,16 @@ def test_a_study_of_other_vectors_does_not_belong_to_a_run() -> None:
     other = replace(run, fingerprints=tuple(replace(mark, dtype="other") for mark in run.fingerprints))
     with pytest.raises(UsageError, match="does not belong to run 3"):
         with_quality(other, study)
+
+
+def test_variants_beside_a_run_are_compared_only_with_those_of_the_same_vectors() -> None:
+    study = shifted(0.0)
+    run = replace(as_run(study), fingerprints=as_run(study).fingerprints[:1], measurements=())  # native alone
+    report = quality_report(study)
+    other = tuple(
+        replace(one, fingerprint=replace(one.fingerprint, dtype="float8")) if one.name == "ollama" else one
+        for one in report.variants
+    )
+    changed = replace(study, data=data_of(replace(report, variants=other)))
+    (conflict,) = compare(with_quality(run, study), with_quality(run, changed)).conflicts
+    assert conflict.startswith("ollama dtype: ") and conflict.endswith("→ float8")
