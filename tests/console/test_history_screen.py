@@ -459,6 +459,19 @@ async def test_what_led_to_a_moment_is_opened(opened: Opened) -> None:
         assert "before the cursor, 1 min 40 s earlier" in screen_text(pilot)
 
 
+async def test_the_run_that_was_under_way_at_a_moment_is_opened(opened: Opened) -> None:
+    async with opened() as (pilot, engine, screen):
+        engine.stored_events[:0] = [
+            Event(NOW - 20, "run", "run 7: quick", id=21, detail={"run": 7, "seconds": 60.0}),
+            Event(NOW - 150, "load", "native loaded in 2.0 s", id=20, detail={"seconds": 2.0}),
+        ]
+        screen.put_cursor(NOW - 50)
+        await pilot.press("o")
+        await settle(pilot)
+        assert ("run", 7) in engine.calls
+        assert "under way at the cursor, over 30 s later" in screen_text(pilot)
+
+
 async def test_a_lost_end_is_offered_and_its_last_minute_shown(opened: Opened, tmp_path: Path) -> None:
     engine = FakeEngine(home=tmp_path)
     boots = [Event(NOW - 9_000, "start", "embedctl started", detail={"pid": 8, "boot": "a"})]

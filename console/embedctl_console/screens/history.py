@@ -23,7 +23,7 @@ from embedctl_console.picture import svg_of
 from embedctl_console.screens.history_about import about_event
 from embedctl_console.screens.history_charts import UNREAD
 from embedctl_console.screens.history_dialogs import ExportDialog, NoteDialog
-from embedctl_console.screens.history_events import event_beyond
+from embedctl_console.screens.history_events import event_beyond, led_to
 from embedctl_console.screens.history_export import PICTURES, export_path, write_json, write_picture
 from embedctl_console.screens.history_lost import FINE, HistoryEnds
 from embedctl_console.screens.history_series import STATISTICS
@@ -190,7 +190,8 @@ class HistoryScreen(HistoryEnds):
         self.put_cursor(self._listed[message.option_index].at)
 
     def action_open(self) -> None:
-        """Show what is known of the event under the cursor, else of the last one before it."""
+        """Show what is known of the event under the cursor, else of the work that was under way there, else of
+        the last event before it."""
         self.run_worker(self._open(self._main.cursor), group="history-event", exclusive=True)
 
     async def _open(self, cursor: float | None) -> None:
@@ -198,11 +199,10 @@ class HistoryScreen(HistoryEnds):
         if event is None:
             try:
                 until = self._main.window[1] if cursor is None else cursor
-                found = await run_in_thread(engine.events, until=until, limit=1)
+                event = await run_in_thread(led_to, engine, until)
             except EmbedctlError as error:
                 self.show_error(error)
                 return
-            event = next(iter(found), None)
         if event is None:
             self.app.notify("No event before this moment.")
         elif event.kind == "check":

@@ -24,12 +24,16 @@ def about_event(
     """[slow] An event with its details, then the run that it tells of, or the minutes before and after it.
 
     Args:
-        cursor: Where the user looks, if that is after the event.
+        cursor: Where the user looks, if that is not the event itself.
     """
     parts = [Content.styled(event_text(event, tz), "bold")]
-    if cursor is not None and cursor - event.at >= 1:
-        earlier = f"the last event before the cursor, {format_duration(cursor - event.at)} earlier"
+    since = 0.0 if cursor is None else cursor - event.at
+    if since >= 1:
+        earlier = f"the last event before the cursor, {format_duration(since)} earlier"
         parts.append(Content.styled(earlier, "$text-muted"))
+    elif since <= -1:
+        later = f"under way at the cursor, over {format_duration(-since)} later"
+        parts.append(Content.styled(later, "$text-muted"))
     run_id = event.detail.get("run")
     if isinstance(run_id, int):
         parts += [Content(""), run_text(engine.run(run_id))]
