@@ -190,8 +190,7 @@ class HistoryScreen(HistoryEnds):
         self.put_cursor(self._listed[message.option_index].at)
 
     def action_open(self) -> None:
-        """Show what is known of the event under the cursor, else of the work that was under way there, else of
-        the last event before it."""
+        """Show what is known of the event under the cursor, of the work under way there, or of what was last."""
         self.run_worker(self._open(self._main.cursor), group="history-event", exclusive=True)
 
     async def _open(self, cursor: float | None) -> None:
