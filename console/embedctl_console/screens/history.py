@@ -190,7 +190,7 @@ class HistoryScreen(HistoryEnds):
         self.put_cursor(self._listed[message.option_index].at)
 
     def action_open(self) -> None:
-        """Show what is known of the event under the cursor, of the work under way there, or of what was last."""
+        """Show what is known of the event under the cursor, the work under way there, or what came last."""
         self.run_worker(self._open(self._main.cursor), group="history-event", exclusive=True)
 
     async def _open(self, cursor: float | None) -> None:
