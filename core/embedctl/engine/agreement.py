@@ -12,6 +12,7 @@ from embedctl.backends.base import Backend, EmbedRequest
 from embedctl.errors import SwitchError
 
 if TYPE_CHECKING:
+    from embedctl.progress import CancelToken
     from embedctl.records.backends import Vectors
 
 WARN_BELOW: Final = 0.99
@@ -29,13 +30,14 @@ TEXTS: Final = (
 )
 
 
-def known_vectors(backend: Backend) -> Vectors:
+def known_vectors(backend: Backend, *, seconds: float = 60.0, cancel: CancelToken | None = None) -> Vectors:
     """The backend's vectors of `TEXTS`: shape (len(TEXTS), dimension).
 
     Raises:
-        BackendError: It could not embed.
+        BackendError: It could not embed, or not within `seconds`.
+        Cancelled: `cancel` was set.
     """
-    return backend.embed(EmbedRequest(TEXTS, timeout=60.0)).vectors
+    return backend.embed(EmbedRequest(TEXTS, timeout=seconds, cancel=cancel)).vectors
 
 
 def least_cosine(first: Vectors, second: Vectors) -> float:

@@ -115,6 +115,8 @@ class _Before:
     target_loaded: bool
 
 
+_LAST_LOOK_S: Final = 10.0
+"""Requests are held meanwhile."""
 _FIT_DETAIL: Final = {
     True: "both fit at once",
     False: "requests wait while memory is freed",
@@ -214,14 +216,11 @@ class Switcher:
                 raise _not_switched(source, plan.obstacle)
             step.detail = _FIT_DETAIL[plan.fits_beside]
         begins()
-        # While requests still run: the old backend may be slow to answer, or hang.
-        reference = self._last_look(source) if plan.fits_beside is False else None
         with ExitStack() as held:
             if plan.fits_beside is False:
                 held.enter_context(self._traffic.held(source, target))
             try:
-                if plan.fits_beside is False:
-                    self._make_room(steps, job, plan)
+                reference = self._make_room(steps, job, plan) if plan.fits_beside is False else None
                 agreement = self._bring_up(steps, job, plan, reference)
                 with steps.step("flip"):
                     self._activate(target)
@@ -245,12 +244,12 @@ class Switcher:
 
     # Steps ------------------------------------------------------------------------------------------
 
-    def _last_look(self, source: BackendName) -> Vectors | None:
-        """The old backend's vectors of known texts, from before it makes room; None where it gives none."""
+    def _last_look(self, source: BackendName, cancel: CancelToken) -> Vectors | None:
+        """The old backend's vectors of known texts; None where it gives none."""
         if not self._lifecycle.ready(source):
             return None
         try:
-            return known_vectors(self._lifecycle.backend(source))
+            return known_vectors(self._lifecycle.backend(source), seconds=_LAST_LOOK_S, cancel=cancel)
         except BackendError as error:
             log.warning("%s cannot be compared with: %s", source, error.what)
             return None
@@ -293,7 +292,8 @@ class Switcher:
                 step.detail += f", under {WARN_BELOW}: an index made with {plan.source} will not match well"
             return agreement
 
-    def _make_room(self, steps: _Steps, job: Job, plan: SwitchPlan) -> None:
+    def _make_room(self, steps: _Steps, job: Job, plan: SwitchPlan) -> Vectors | None:
+        """Unload the source; its vectors of known texts, from before that."""
         with steps.step("drain") as step:
             if not self._traffic.drained(plan.source, self._settings.drain_timeout_s, job.cancel_token):
                 job.cancel_token.raise_if_cancelled()
@@ -302,9 +302,11 @@ class Switcher:
                     remedy="try when there is less load, or raise engine.drain_timeout_s",
                 )
             step.detail = "new requests wait"
+        reference = self._last_look(plan.source, job.cancel_token)  # it has nothing else to do any more
         with steps.step(f"unload {plan.source}"):
             self._lifecycle.unload(plan.source)
         self._settle(steps, plan.source)
+        return reference
 
     def _retire(self, steps: _Steps, job: Job, plan: SwitchPlan) -> bool:
         """Let the old backend go, after the flip: trouble here is a warning, the switch stands."""
